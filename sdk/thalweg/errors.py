@@ -1,0 +1,35 @@
+"""The SDK's errors: one class per reaction.
+
+    ThalwegError
+    ├── SettingError         a setting is wrong: mend it
+    ├── InputError           a value given to the SDK is wrong (raised at init, and by log() where strict)
+    └── ServerError          the server answered with an error, or not at all
+        └── NotFoundError    there is no such thing on the server
+"""
+
+from __future__ import annotations
+
+
+class ThalwegError(Exception):
+    """Any error of the SDK."""
+
+
+class SettingError(ThalwegError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, key: str, value: object, wanted: str) -> None:
+        super().__init__(f"cannot use {key}={value!r}: wanted {wanted}")
+        self.key = key
+        self.wanted = wanted
+
+
+class InputError(ThalwegError):
+    """A value given to the SDK cannot be used."""
+
+
+class ServerError(ThalwegError):
+    """The server's answer was an error, or there was none."""
+
+
+class NotFoundError(ServerError):
+    """The server has no such project, run or metric."""

@@ -1,0 +1,273 @@
+"""Turns what a training process says into spool records. Owns the lock, the spool folder and the sender's life.
+
+Thread-safe. No network: the lock is held for the time of a memory copy. After `os.fork()` the child
+records into a folder of its own. Nothing here raises into a training loop, unless `strict`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Mapping
+from typing import Any, Final
+
+from thalweg.console import call_site, say
+from thalweg.errors import InputError
+from thalweg.sender.launch import start_sender
+from thalweg.settings import Settings
+from thalweg.spool import layout
+from thalweg.spool.state import State
+from thalweg.spool.writer import SpoolFullError, SpoolWriter
+from thalweg.values import Refusal, shorten, sort_out
+from thalweg.wire import limits
+
+_CHECK_SENDER_US: Final = 1_000_000
+_RETRY_FULL_US: Final = 100_000
+_WARN_EVERY_US: Final = 60_000_000
+_KNOWN_COMPLAINTS_MAX: Final = 1000
+
+
+class Recorder:
+    """The recording end of one run in one process."""
+
+    def __init__(self, settings: Settings, run_id: str, *, next_step: float, strict: bool) -> None:
+        """Makes the spool folder and starts the sender. Raises OSError."""
+        self._settings = settings
+        self._run_id = run_id
+        self._strict = strict
+        self._next_step = next_step
+        self._last_time_us = 0
+        self._complaints: set[tuple[str, str]] = set()
+        self._open(primary=True)
+        _alive.add(self)
+
+    def _open(self, *, primary: bool) -> None:
+        """Begins a folder as this process."""
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._primary = primary
+        self._is_closed = False
+        self._forked = False
+        self._full_until_us = 0
+        self._full_warning_due_us = 0
+        self._check_sender_due_us = 0
+        identity = layout.Identity(
+            project=self._settings.project,
+            run_id=self._run_id,
+            rank=self._settings.rank,
+            writer=layout.new_writer_id(),
+            url=self._settings.url,
+            host=socket.gethostname(),
+            pid=self._pid,
+            process_started=_process_started_s(),
+            primary=primary,
+            mode=self._settings.mode,
+        )
+        self.folder = layout.create_folder(self._settings.spool_dir, identity)
+        self.state = State(self.folder)
+        self._writer = SpoolWriter(self.folder, self._settings.spool_limit_bytes)
+        self._sender: subprocess.Popen[bytes] | None = None
+        self.event("started", {"primary": primary, "host": identity.host, "pid": identity.pid})
+        self._start_sender()
+
+    def _start_sender(self) -> None:
+        try:
+            self._sender = start_sender(self.folder, self._settings.token, self._settings.system_interval_s)
+        except OSError as error:
+            say(f"cannot start the sender: {error}. Points are kept in {self.folder}; `thalweg sync` sends them.")
+
+    def log(self, values: Mapping[Any, Any], step: float | None) -> None:
+        """Writes one frame. `step` None: one after the highest so far."""
+        if self._forked:
+            self._open(primary=False)
+        with self._lock:
+            time_us = time.time_ns() // 1000
+            if time_us <= self._last_time_us:  # of two values for one step the later wins: no ties
+                time_us = self._last_time_us + 1
+            self._last_time_us = time_us
+            at = self._next_step if step is None else step
+            writer = self._writer
+            names = tuple(values)
+            schema = writer.declared.get(names)
+            if schema is None:
+                return self._log_slowly(values, at, time_us)
+            try:
+                column = array("d", values.values())
+                if not writer.has_room(len(column)) or not math.isfinite(at):
+                    return self._log_slowly(values, at, time_us)
+                writer.append_frame(schema, at, time_us, column)
+            except (TypeError, ValueError, OverflowError, RuntimeError):
+                return self._log_slowly(values, at, time_us)
+            self.state.count("logged", len(column))
+            if at >= self._next_step:
+                self._next_step = at + 1
+            if time_us > self._check_sender_due_us:
+                self._check_sender(time_us)
+        return None
+
+    def _log_slowly(self, values: Mapping[Any, Any], step: Any, time_us: int) -> None:
+        """Whatever the fast path does not take: nested or bad values, new names, a new segment, a full spool."""
+        good, refused = sort_out(values)
+        number = _finite(step)
+        for refusal in refused:
+            self._refuse(refusal, 1)
+        if number is None:
+            message = f"step {shorten(step)} is not a finite number"
+            self._refuse(Refusal(next(iter(good), "?"), "dropped_bad_step", message), len(good))
+            return
+        items = list(good.items())
+        for start in range(0, len(items), limits.FRAME_MAX_POINTS):
+            self._append(dict(items[start : start + limits.FRAME_MAX_POINTS]), number, time_us)
+        if number >= self._next_step:
+            self._next_step = number + 1
+        self._check_sender(time_us)
+
+    def _append(self, values: dict[str, float], step: float, time_us: int) -> None:
+        """Appends a checked frame, or counts it as dropped where there is no room."""
+        if self._is_closed or time_us < self._full_until_us:
+            self._drop(len(values), time_us)
+            return
+        names = tuple(values)
+        if sum(map(len, names)) > limits.SCHEMA_NAMES_MAX_BYTES // 8:  # a character has up to 4 bytes, 6 in JSON
+            items = list(values.items())
+            half = len(items) // 2
+            self._append(dict(items[:half]), step, time_us)
+            self._append(dict(items[half:]), step, time_us)
+            return
+        try:
+            schema = self._writer.declare(names, len(names))
+        except (SpoolFullError, OSError) as error:
+            self._full_until_us = time_us + _RETRY_FULL_US
+            self._drop(len(values), time_us, str(error))
+            return
+        self._writer.append_frame(schema, step, time_us, array("d", values.values()))
+        self.state.count("logged", len(values))
+
+    def _drop(self, points: int, time_us: int, reason: str = "") -> None:
+        """Counts points for which there is no room, and says so once a minute."""
+        if self._is_closed:
+            self._complain(("", "finished"), "cannot log: the run is finished. Start another with thalweg.init().")
+            return
+        self.state.count("dropped_spool_full", points)
+        if time_us >= self._full_warning_due_us:
+            self._full_warning_due_us = time_us + _WARN_EVERY_US
+            dropped = self.state.counter("dropped_spool_full")
+            say(
+                f"the spool is full: {dropped} points dropped so far ({reason}). Logging continues when the "
+                f"server takes points, or when there is room in {self._settings.spool_dir}."
+            )
+
+    def _refuse(self, refusal: Refusal, points: int) -> None:
+        """Counts bad input, and says so once for each metric and reason, or raises where strict."""
+        self.state.count(refusal.reason, points)
+        text = f"cannot log {refusal.metric!r}: {refusal.message}"
+        if self._strict:
+            raise InputError(text)
+        if (refusal.metric, refusal.reason) not in self._complaints:
+            self._complain(
+                (refusal.metric, refusal.reason),
+                f"{text} ({call_site()}). Further cases are counted on the run, not told.",
+            )
+
+    def _complain(self, key: tuple[str, str], message: str) -> None:
+        if key not in self._complaints and len(self._complaints) < _KNOWN_COMPLAINTS_MAX:
+            self._complaints.add(key)
+            say(message)
+
+    def event(self, kind: str, fields: dict[str, Any]) -> bool:
+        """Writes one event. False where there was no room, or the run is finished."""
+        if self._forked:
+            self._open(primary=False)
+        document = {"time_us": time.time_ns() // 1000, "kind": kind, **fields}
+        text = json.dumps(document).encode()
+        with self._lock:
+            if self._is_closed:
+                self._complain(("", "finished"), "cannot change the run: it is finished.")
+                return False
+            try:
+                self._writer.append_event(text)
+            except (SpoolFullError, OSError) as error:
+                say(f"cannot record {kind}: the spool is full ({error}).")
+                return False
+        return True
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the server has acknowledged everything."""
+        return self.state.acked >= self._writer.sequence
+
+    def sender_status(self) -> dict[str, Any]:
+        """What the sender last said of itself: status, error. Empty before its first word."""
+        try:
+            document = json.loads((self.folder / layout.STATUS_FILE).read_text())
+        except (OSError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def check_sender(self) -> None:
+        """Starts the sender again if it is gone before its time."""
+        with self._lock:
+            self._check_sender(time.time_ns() // 1000)
+
+    def _check_sender(self, time_us: int) -> None:
+        if time_us <= self._check_sender_due_us or self._is_closed:
+            return
+        self._check_sender_due_us = time_us + _CHECK_SENDER_US
+        if self._sender is None or self._sender.poll() is not None:
+            if self.sender_status().get("status") == "refused":
+                self._complain(("", "refused"), f"the server refuses this run: {self.sender_status()['error']}")
+                return
+            self._start_sender()
+
+    def close(self) -> None:
+        """Ends recording. The folder stays for the sender."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._writer.close()
+                _alive.discard(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: leaves the parent's folder alone; the first word opens one of its own."""
+        self._lock = threading.Lock()
+        self._forked = True
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this process is the one that began the run, not a fork of it."""
+        return self._primary and self._pid == os.getpid()
+
+
+def _finite(step: Any) -> float | None:
+    if isinstance(step, (str, bytes)):
+        return None
+    try:
+        number = float(step)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _process_started_s() -> float:
+    """Start time of this process, as psutil gives it. Imported late: `import thalweg` stays quick."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+_alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for recorder in list(_alive):
+        recorder.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

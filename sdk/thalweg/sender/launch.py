@@ -1,0 +1,35 @@
+"""Starts the sender from the training process. The only module of this package that it imports.
+
+The sender is a fresh interpreter in a session of its own, not a `multiprocessing` child: it needs no
+`__main__` guard, inherits no lock and no descriptor, and outlives the training process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from thalweg.spool import layout
+
+_ROOT: Final = Path(__file__).parents[2]
+# `-m` would put the working directory, with whatever modules lie there, before everything else.
+_ENTRY: Final = "import sys; sys.path[0] = sys.argv.pop(1); from thalweg.sender.main import main; main()"
+
+
+def start_sender(folder: Path, token: str | None, system_interval_s: float) -> subprocess.Popen[bytes]:
+    """Starts the process that delivers `folder`, with its output in sender.log. Raises OSError."""
+    environment = dict(os.environ)
+    if token:
+        environment["THALWEG_TOKEN"] = token
+    with (folder / layout.LOG_FILE).open("ab") as log:
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
+            [sys.executable, "-c", _ENTRY, str(_ROOT), str(folder), str(system_interval_s)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )

@@ -1,0 +1,205 @@
+"""Entry of the sender process: delivers one writer's folder, samples the host, then leaves.
+
+Owns the life of the process: lock, signals, how long it stays. Knows nothing of records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from thalweg.sender.delivery import Delivery, append_ending
+from thalweg.sender.host import HostWriter, try_host_lock
+from thalweg.sender.transport import GrpcTransport, RefusedError
+from thalweg.sender.watch import UNKNOWN, Ending, ProcessWatch, is_running, process_started_s
+from thalweg.spool import layout
+from thalweg.spool.reader import SpoolReader
+from thalweg.spool.records import EVENT, read_text
+
+log = logging.getLogger("thalweg.sender")
+
+LINGER_S: Final = 600.0
+"""How long the sender goes on without any progress after the training process has gone."""
+TERMINATE_S: Final = 10.0
+FSYNC_AFTER_S: Final = 1.0
+
+
+def main() -> None:
+    """Runs the sender: arguments are the folder and the interval of system metrics in seconds."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    folder, interval_s = Path(sys.argv[1]), float(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training
+    asyncio.run(Sender(folder, interval_s).run())
+
+
+class Sender:
+    """The duties of one sender process."""
+
+    def __init__(self, folder: Path, interval_s: float) -> None:
+        self._folder = folder
+        self._interval_s = interval_s
+        self._identity = layout.read_identity(folder)
+        self._ending: Ending | None = None
+        self._leave = asyncio.Event()
+        self._transport = GrpcTransport(self._identity.url, os.environ.get("THALWEG_TOKEN"))
+
+    async def run(self) -> None:
+        """Until everything is delivered, or nothing can be for long."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
+        duties: list[Coroutine[Any, Any, None]] = [self._watch(), self._fsync(), self._sample_host()]
+        background = [asyncio.create_task(duty) for duty in duties]
+        try:
+            if self._identity.mode == "offline":
+                await self._seal_offline(background[0])
+            else:
+                await self._deliver()
+        finally:
+            for task in background:
+                task.cancel()
+            results = await asyncio.gather(*background, return_exceptions=True)
+            for result in results:
+                if isinstance(result, Exception):
+                    log.error("a duty of the sender failed", exc_info=result)
+
+    def _terminate(self) -> None:
+        asyncio.get_running_loop().call_later(TERMINATE_S, self._leave.set)
+
+    async def _watch(self) -> None:
+        watch = ProcessWatch(self._identity.pid, self._identity.process_started)
+        self._ending = await watch.ended()
+        log.info("process %d ended: %s", self._identity.pid, self._ending)
+        watch.close()
+
+    async def _deliver(self) -> None:
+        with layout.sender_lock(self._folder) as is_ours:
+            if not is_ours:
+                log.info("another sender delivers %s", self._folder)
+                return
+            delivery = Delivery(self._folder, self._transport, ending=lambda: self._ending)
+            await self._run_delivery(delivery)
+        if self._identity.primary:
+            await self._adopt_orphans()
+
+    async def _run_delivery(self, delivery: Delivery) -> None:
+        """Runs a delivery to its end, or gives up after LINGER_S without progress in a world without training."""
+        task = asyncio.create_task(delivery.run())
+        leave = asyncio.create_task(self._leave.wait())
+        try:
+            while not task.done() and not leave.done():
+                await asyncio.wait({task, leave}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                idle_s = time.monotonic() - delivery.last_progress_s
+                if delivery.has_ended and idle_s > LINGER_S:
+                    log.warning("no progress for %.0f s; `thalweg sync` delivers the rest later", idle_s)
+                    break
+            if task.done():
+                task.result()
+        except RefusedError as error:
+            log.error("refused: %s; the records stay in %s", error, delivery.folder)
+        finally:
+            task.cancel()
+            leave.cancel()
+            await asyncio.gather(task, leave, return_exceptions=True)
+        if delivery.is_complete:
+            delivery.remove_folder()
+        else:
+            delivery.close()
+
+    async def _adopt_orphans(self) -> None:
+        """Delivers what processes that are gone, and their senders, left behind on this host."""
+        for folder in layout.writer_folders(self._folder.parent):
+            try:
+                identity = layout.read_identity(folder)
+            except (OSError, ValueError) as error:
+                log.warning("skipped %s: %s", folder, error)
+                continue
+            same_host = identity.host == socket.gethostname() and identity.url == self._identity.url
+            if identity.mode == "online" and same_host and not is_running(identity.pid, identity.process_started):
+                with layout.sender_lock(folder) as is_ours:
+                    if is_ours:
+                        await self._run_delivery(Delivery(folder, self._transport, ending=lambda: UNKNOWN))
+
+    async def _seal_offline(self, watching: asyncio.Task[None]) -> None:
+        """Offline there is nothing to deliver: waits for the end, and writes it down if the process could not."""
+        await watching
+        with layout.sender_lock(self._folder) as is_ours:
+            if is_ours and self._ending is not None:
+                seal(self._folder, self._ending)
+
+    async def _fsync(self) -> None:
+        """Bounds what a power loss can take to about FSYNC_AFTER_S."""
+        while True:
+            await asyncio.sleep(FSYNC_AFTER_S)
+            await asyncio.to_thread(_fsync_newest_segments, self._folder)
+
+    async def _sample_host(self) -> None:
+        """Samples while the training process lives, if no other sender does so for this run and host."""
+        if not self._interval_s or not self._identity.primary:
+            return
+        while (lock := try_host_lock(self._folder.parent, self._identity.project, self._identity.run_id)) is None:
+            await asyncio.sleep(self._interval_s)
+        writer = HostWriter(self._folder.parent, self._host_identity(), self._identity.pid)
+        delivery = asyncio.create_task(self._deliver_host(writer.folder))
+        try:
+            while self._ending is None:
+                await asyncio.to_thread(writer.sample, time.time(), self._interval_s)
+                await asyncio.sleep(self._interval_s - time.time() % self._interval_s)
+        finally:
+            writer.close()
+            os.close(lock)
+            await delivery
+
+    def _host_identity(self) -> layout.Identity:
+        return layout.Identity(
+            project=self._identity.project,
+            run_id=self._identity.run_id,
+            rank=self._identity.rank,
+            writer=layout.new_writer_id(),
+            url=self._identity.url,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process_started=process_started_s(os.getpid()),
+            primary=False,
+            mode=self._identity.mode,
+        )
+
+    async def _deliver_host(self, folder: Path) -> None:
+        if self._identity.mode == "offline":
+            return
+        with layout.sender_lock(folder) as is_ours:
+            assert is_ours, folder
+            await self._run_delivery(Delivery(folder, self._transport, ending=lambda: None))
+
+
+def seal(folder: Path, ending: Ending) -> None:
+    """Appends how the writer ended, unless it said so itself."""
+    reader = SpoolReader(folder, lambda damage: None)
+    sequence, word = 0, None
+    while (record := reader.advance(writer_ended=True)) is not None:
+        sequence = record.header.sequence
+        if record.header.kind == EVENT:
+            event = read_text(record.view, record.at)
+            word = event if event["kind"] == "ended" else word
+    reader.close()
+    if word is None or (word.get("at_exit") and not ending.is_clean_or_unknown):
+        append_ending(folder, sequence, ending)
+
+
+def _fsync_newest_segments(folder: Path) -> None:
+    """Writes the two newest segments to the disk; the older ones were newest once."""
+    for number in layout.segment_numbers(folder)[-2:]:
+        try:
+            descriptor = os.open(layout.segment_path(folder, number), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # delivered meanwhile
+            continue
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

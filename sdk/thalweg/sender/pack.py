@@ -1,0 +1,232 @@
+"""Spool records to batches for the wire. One thread; no socket, no clock.
+
+Guarantees: batches name ascending sequence numbers; every schema is in a batch at or before the first
+frame that uses it, after each `restart()` anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from thalweg.spool.reader import Record, SpoolReader
+from thalweg.spool.records import EVENT, FRAME, FRAME_BODY, FRAME_BYTES, HEADER_BYTES, read_text
+from thalweg.spool.state import State
+from thalweg.wire import limits
+from thalweg.wire.v1 import records_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+_OUTCOMES: Final = {
+    "finished": pb.WriterEnded.FINISHED,
+    "failed": pb.WriterEnded.FAILED,
+    "killed": pb.WriterEnded.KILLED,
+    "lost": pb.WriterEnded.LOST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch and what the sender must know about it."""
+
+    message: pb.Batch
+    points: int
+    segment: int  # all earlier segments hold only records up to this batch
+
+
+@dataclass(slots=True)
+class _Group:
+    """Frames of one schema in the batch that is being filled."""
+
+    steps: bytearray = field(default_factory=bytearray)
+    times: bytearray = field(default_factory=bytearray)
+    values: bytearray = field(default_factory=bytearray)
+    relogged: bool = False
+
+    def message(self, schema: int) -> pb.FrameGroup:
+        return pb.FrameGroup(
+            schema=schema,
+            steps=bytes(self.steps),
+            times=bytes(self.times),
+            values=bytes(self.values),
+            relogged=self.relogged,
+        )
+
+
+class RelogDetector:
+    """Sees whether a frame may repeat a step of one of its metrics. Errs on the side of yes."""
+
+    def __init__(self, highest_step: float) -> None:
+        """`highest_step`: no frame of an unknown past had a higher one; -inf where there is no past."""
+        self._floor = highest_step
+        self._names: dict[int, frozenset[str]] = {}
+        self._related: dict[int, list[int]] = {}
+        self._highest: dict[int, float] = {}
+
+    def declare(self, schema: int, names: Iterable[str]) -> None:
+        """Takes note of a schema. A schema that shares a name with another shares its history."""
+        known = frozenset(names)
+        if self._names.get(schema) == known:
+            return
+        if schema in self._names:  # an id with a new meaning: doubt every step up to the highest
+            self._floor = self.highest
+            self._names.clear()
+            self._related.clear()
+            self._highest.clear()
+        related = [other for other, names in self._names.items() if not names.isdisjoint(known)]
+        for other in related:
+            self._related[other].append(schema)
+        self._names[schema] = known
+        self._related[schema] = [*related, schema]
+        self._highest[schema] = self._floor
+
+    def is_relogged(self, schema: int, step: float) -> bool:
+        """Whether the frame is not certainly new; remembers it."""
+        highest = self._highest
+        relogged = any(step <= highest[other] for other in self._related[schema])
+        if step > highest[schema]:
+            highest[schema] = step
+        return relogged
+
+    @property
+    def highest(self) -> float:
+        """Highest step seen, or the floor."""
+        return max(self._highest.values(), default=self._floor)
+
+
+class Packer:
+    """Fills batches from a reader."""
+
+    def __init__(self, reader: SpoolReader, state: State) -> None:
+        self.ended: dict[str, Any] | None = None
+        """The writer's last word, once it was read."""
+        self.sequence = 0
+        """Sequence number of the last record read."""
+        self._reader = reader
+        self._state = state
+        self._relogs = RelogDetector(state.highest_step if state.sent else float("-inf"))
+        self._missing_counted_to = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins again after the last acknowledged record: a new stream knows nothing."""
+        self._reader.rewind()
+        self._carried: Record | None = None
+        self._acked = self._state.acked
+        self.sequence = 0
+        self._declared: dict[int, list[str]] = {}
+
+    def next(self, *, writer_ended: bool) -> Packed | None:
+        """The next batch, or None if there is nothing new to send."""
+        batch = pb.Batch()
+        groups: dict[int, _Group] = {}
+        size = points = 0
+        resent = False
+        while size < limits.BATCH_TARGET_BYTES:
+            record = self._carried or self._reader.advance(writer_ended=writer_ended)
+            self._carried = None
+            if record is None:
+                break
+            kind, sequence = record.header.kind, record.header.sequence
+            if kind == SCHEMA and not self._declare(record, groups, batch):
+                self._carried = record
+                break
+            self._note_sequence(sequence)
+            if kind == EVENT:
+                size += self._add_event(record, batch)
+            elif kind == FRAME and sequence > self._acked:
+                points += self._add_frame(record, groups)
+                size += record.header.length
+                resent = resent or sequence <= self._state.sent
+            else:
+                size += record.header.length if kind == SCHEMA else 0
+        if not groups and not batch.events and not batch.schemas:
+            return None
+        batch.frames.extend(group.message(schema) for schema, group in groups.items())
+        batch.sequence, batch.resent = self.sequence, resent
+        return Packed(batch, points, self._reader.segment)
+
+    def _add_frame(self, record: Record, groups: dict[int, _Group]) -> int:
+        """Appends a frame to its schema's group and returns its number of points."""
+        view, at = record.view, record.at
+        schema, count, step, _ = FRAME_BODY.unpack_from(view, at + HEADER_BYTES)
+        names = self._declared.get(schema)
+        if names is None or len(names) != count:  # its schema lay in a damaged place
+            log.warning("frame %d is dropped: its schema %d is missing", record.header.sequence, schema)
+            self._state.count("rejected_unknown_schema", count)
+            return 0
+        group = groups.get(schema)
+        if group is None:
+            group = groups[schema] = _Group()
+        body = at + HEADER_BYTES
+        group.steps += view[body + 8 : body + 16]
+        group.times += view[body + 16 : body + 24]
+        group.values += view[at + FRAME_BYTES : at + FRAME_BYTES + 8 * count]
+        if self._relogs.is_relogged(schema, step):
+            group.relogged = True
+        return int(count)
+
+    def _declare(self, record: Record, groups: dict[int, _Group], batch: pb.Batch) -> bool:
+        """Adds a schema to the batch. False if this batch uses its id with another meaning."""
+        document = read_text(record.view, record.at)
+        schema, names = document["id"], document["names"]
+        known = self._declared.get(schema)
+        if known == names:
+            return True
+        if known is not None and (schema in groups or any(s.id == schema for s in batch.schemas)):
+            return False
+        self._declared[schema] = names
+        self._relogs.declare(schema, names)
+        batch.schemas.append(pb.Schema(id=schema, names=names))
+        return True
+
+    def _add_event(self, record: Record, batch: pb.Batch) -> int:
+        """Adds an event that is not acknowledged yet; takes note of the writer's last word in any case."""
+        document = read_text(record.view, record.at)
+        if document["kind"] == "ended":
+            self.ended = document
+        if record.header.sequence <= self._acked:
+            return 0
+        batch.events.append(to_event(document))
+        return record.header.length
+
+    def _note_sequence(self, sequence: int) -> None:
+        missing = sequence - (self.sequence or min(self._acked, sequence - 1)) - 1
+        if missing > 0 and sequence > self._missing_counted_to:
+            log.warning("%d records before record %d are missing in the spool", missing, sequence)
+            self._state.count("records_missing", missing)
+            self._missing_counted_to = sequence
+        self.sequence = sequence
+
+    @property
+    def highest_step(self) -> float:
+        """Highest step packed so far."""
+        return self._relogs.highest
+
+
+def to_event(document: dict[str, Any]) -> pb.Event:
+    """An event record's JSON object as a message."""
+    event = pb.Event(time_us=document["time_us"])
+    kind = document["kind"]
+    if kind == "started":
+        event.started.CopyFrom(
+            pb.WriterStarted(primary=document["primary"], host=document["host"], pid=document["pid"])
+        )
+    elif kind == "attributes":
+        attributes = (pb.Attribute(path=path, json=text) for path, text in document["attributes"].items())
+        event.attributes.attributes.extend(attributes)
+    elif kind == "ended":
+        event.ended.CopyFrom(
+            pb.WriterEnded(
+                outcome=_OUTCOMES[document["outcome"]],
+                exit_code=document.get("exit_code"),
+                signal=document.get("signal"),
+                exception=document.get("exception", ""),
+                traceback=document.get("traceback", ""),
+            )
+        )
+    else:
+        raise ValueError(f"cannot send event of kind {kind!r}: unknown")
+    return event

@@ -1,0 +1,121 @@
+"""The sender's way to a server: one bidirectional stream a writer, over gRPC.
+
+`Transport` is the seam: `GrpcTransport` here, `MemoryTransport` in thalweg.testing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import grpc
+
+from thalweg.api_client import ApiClient
+from thalweg.errors import ServerError
+from thalweg.wire import policy
+from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
+from thalweg.wire.v1 import records_pb2 as pb
+
+
+class RetryLaterError(Exception):
+    """The stream broke or could not be opened; the same may work later."""
+
+
+class RefusedError(Exception):
+    """The server will not take this writer's records, now or later."""
+
+
+class Stream(Protocol):
+    """An open stream. `send` and `receive` may run at the same time, each in one task."""
+
+    async def send(self, batch: pb.Batch) -> None:
+        """Hands over a batch; waits while the server exerts back-pressure. Raises RetryLaterError, RefusedError."""
+
+    async def receive(self) -> pb.Ack | pb.Rejected:
+        """The server's next word. Raises RetryLaterError, RefusedError."""
+
+
+class Transport(Protocol):
+    """Opens streams."""
+
+    def open(self, hello: pb.Hello) -> AbstractAsyncContextManager[Stream]:
+        """A stream on which `hello` was said. Raises RetryLaterError, RefusedError."""
+
+
+class GrpcTransport:
+    """Asks the server's HTTP address for its gRPC address at every connect, then streams."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = url
+        self._token = token
+
+    async def _address(self) -> str:
+        override = os.environ.get("THALWEG_GRPC")
+        if override:
+            return override
+        client = ApiClient(self._url, self._token, timeout_s=policy.DISCOVERY_TIMEOUT_S)
+        try:
+            health = await asyncio.to_thread(client.get, "/health")
+        except ServerError as error:
+            raise RetryLaterError(str(error)) from error
+        return str(health["grpc"])
+
+    @asynccontextmanager
+    async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
+        address = await self._address()
+        metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
+        async with grpc.aio.insecure_channel(address, options=policy.CLIENT_OPTIONS) as channel:
+            call = ingest_pb2_grpc.IngestStub(channel).Stream(metadata=metadata)
+            stream = _GrpcStream(call)
+            try:
+                await stream.hello(hello)
+                yield stream
+            finally:
+                call.cancel()
+
+
+class _GrpcStream:
+    def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
+        self._call = call
+
+    async def hello(self, hello: pb.Hello) -> None:
+        await self._write(ingest_pb2.ClientRecords(hello=hello))
+
+    async def send(self, batch: pb.Batch) -> None:
+        await self._write(ingest_pb2.ClientRecords(batch=batch))
+
+    async def _write(self, message: ingest_pb2.ClientRecords) -> None:
+        try:
+            await self._call.write(message)
+        except grpc.RpcError as error:
+            raise _reaction(error) from error
+        except asyncio.InvalidStateError as error:  # the call ended meanwhile; its status tells why
+            raise await self._ending() from error
+
+    async def receive(self) -> pb.Ack | pb.Rejected:
+        try:
+            answer = await self._call.read()
+        except grpc.RpcError as error:
+            raise _reaction(error) from error
+        if answer is grpc.aio.EOF:
+            raise await self._ending()
+        kind = answer.WhichOneof("kind")
+        if kind is None:
+            raise RefusedError("the server's answer is of a kind that this version does not know")
+        word: pb.Ack | pb.Rejected = getattr(answer, kind)
+        return word
+
+    async def _ending(self) -> RetryLaterError | RefusedError:
+        code = await self._call.code()
+        details = await self._call.details()
+        kind = RefusedError if code.name in policy.FATAL_CODES else RetryLaterError
+        return kind(f"the server ended the stream: {code.name}: {details}")
+
+
+def _reaction(error: grpc.RpcError) -> RetryLaterError | RefusedError:
+    assert isinstance(error, grpc.aio.AioRpcError), error
+    kind = RefusedError if error.code().name in policy.FATAL_CODES else RetryLaterError
+    return kind(f"{error.code().name}: {error.details()}")

@@ -1,0 +1,1 @@
+"""What the SDK and the server share: the protocol's messages (`v1`, generated) and its limits."""

@@ -1,0 +1,29 @@
+"""The limits of the protocol: one file for both sides.
+
+The SDK keeps to them before it writes a record; the server enforces them where the bytes enter.
+"""
+
+from typing import Final
+
+PROTOCOL: Final = 1
+
+PROJECT_MAX_BYTES: Final = 128
+RUN_ID_MAX_BYTES: Final = 128
+METRIC_NAME_MAX_BYTES: Final = 1024
+RANK_MAX: Final = 65_535
+
+FRAME_MAX_POINTS: Final = 131_072
+SCHEMA_NAMES_MAX_BYTES: Final = 8 << 20
+SCHEMAS_MAX_NAMES_PER_STREAM: Final = 8_000_000
+
+ATTRIBUTE_PATH_MAX_BYTES: Final = 1024
+ATTRIBUTE_JSON_MAX_BYTES: Final = 2 << 20
+TRACEBACK_MAX_BYTES: Final = 64 << 10
+
+TIME_MIN_US: Final = 0
+TIME_MAX_US: Final = 7_258_118_400_000_000  # 2200-01-01, the end of DateTime64(6) with room to spare
+
+BATCH_TARGET_BYTES: Final = 1 << 20
+"""Size at which the sender closes a batch. Loopback gRPC carries about 760 MB/s at 1 MiB."""
+MESSAGE_MAX_BYTES: Final = 32 << 20
+"""Largest gRPC message. Above any batch that the sender can make: target + largest record."""

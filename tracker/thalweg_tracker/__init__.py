@@ -1,0 +1,1 @@
+"""The server: takes points in (ingest), keeps them (engine), answers for them (query, api)."""

@@ -1,0 +1,42 @@
+"""Python values as the text of ClickHouse parameters, and names as quoted identifiers. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from thalweg_tracker.engine.contract import Parameters, Scalar
+from thalweg_tracker.errors import RejectedError
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_TSV: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
+_QUOTED: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0"})
+
+
+def quote_identifier(name: str) -> str:
+    """A name for use in SQL text. Rejects whatever is not a plain identifier; repairs nothing."""
+    if not _IDENTIFIER.fullmatch(name):
+        raise RejectedError("bad_identifier", f"cannot use {name!r} as an identifier")
+    return f"`{name}`"
+
+
+def parameter_texts(parameters: Parameters) -> Mapping[str, str]:
+    """Each parameter as the text that ClickHouse parses by the type in its placeholder."""
+    return {name: _text(value) for name, value in parameters.items()}
+
+
+def _text(value: Scalar | Sequence[Scalar]) -> str:
+    if isinstance(value, str):
+        return value.translate(_TSV)  # scalars are parsed as a TSV field
+    if isinstance(value, (bool, int, float)):
+        return _number(value)
+    return "[" + ",".join(_element(item) for item in value) + "]"  # arrays are parsed as a literal
+
+
+def _element(value: Scalar) -> str:
+    return f"'{value.translate(_QUOTED)}'" if isinstance(value, str) else _number(value)
+
+
+def _number(value: bool | int | float) -> str:
+    return str(int(value)) if isinstance(value, bool) else repr(value)

@@ -1,0 +1,79 @@
+"""Brings a database to the newest schema. Migrations are numbered SQL files, applied in order, never edited.
+
+A statement that has already run (a crash in the middle of a migration) is recognised by its CREATE being
+there: migrations are written so that `IF NOT EXISTS` may be added to each CREATE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import pyarrow as pa
+
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import EngineError
+
+_FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_TABLE: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, sha256 String)
+ENGINE = ReplacingMergeTree ORDER BY number"""
+_CREATE: Final = re.compile(r"\bCREATE (TABLE|MATERIALIZED VIEW) (?!IF NOT EXISTS)")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text, which may never change."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """The statements, without comments."""
+        bare = re.sub(r"--[^\n]*\n", "", self.text)
+        return [part.strip() for part in bare.split(";") if part.strip()]
+
+
+def shipped() -> list[Migration]:
+    """All migrations of this version, in order."""
+    files = resources.files("thalweg_tracker.schema").iterdir()
+    found = [(match, file) for file in files if (match := _FILE.fullmatch(file.name))]
+    migrations = [Migration(int(m[1]), m[2], file.read_text()) for m, file in found]
+    return sorted(migrations, key=lambda migration: migration.number)
+
+
+def pending(engine: Engine) -> list[Migration]:
+    """Migrations that the database lacks. Raises EngineError if it is newer, or differs."""
+    engine.execute(_TABLE)
+    rows = engine.query("SELECT number, sha256 FROM migrations FINAL ORDER BY number").to_pylist()
+    applied = {row["number"]: row["sha256"] for row in rows}
+    known = {migration.number: migration for migration in shipped()}
+    for number, sha256 in applied.items():
+        if number not in known:
+            raise EngineError(f"the database has schema {number}, newer than this version's {max(known)}: upgrade thalweg")
+        if known[number].sha256 != sha256:
+            raise EngineError(f"migration {number} of the database is not the one of this version")
+    return [migration for number, migration in sorted(known.items()) if number not in applied]
+
+
+def migrate(engine: Engine) -> list[Migration]:
+    """Applies what is pending and returns it."""
+    todo = pending(engine)
+    for migration in todo:
+        for statement in migration.statements:
+            engine.execute(_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", statement))
+        row = {"number": [migration.number], "name": [migration.name], "sha256": [migration.sha256]}
+        engine.insert("migrations", pa.table(row, schema=_MIGRATION_ROW))
+    return todo
+
+
+_MIGRATION_ROW: Final = pa.schema([("number", pa.uint32()), ("name", pa.string()), ("sha256", pa.string())])

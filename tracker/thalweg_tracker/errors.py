@@ -1,0 +1,55 @@
+"""The server's errors: one class per reaction.
+
+    TrackerError
+    ├── SettingError         a setting is wrong: mend it
+    ├── RejectedError        the request is wrong: HTTP 400 / 422, gRPC INVALID_ARGUMENT
+    │   └── NotFoundError    it names something that is not there: HTTP 404
+    └── EngineError          the database answered with an error: our fault, or its state
+        ├── EngineBusyError      out of reach or out of room for now: try again
+        └── EngineOwnedError     another process has the data folder
+"""
+
+from __future__ import annotations
+
+
+class TrackerError(Exception):
+    """Any error of the server."""
+
+
+class SettingError(TrackerError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, key: str, value: object, wanted: str) -> None:
+        super().__init__(f"cannot use {key}={value!r}: wanted {wanted}")
+        self.key = key
+        self.wanted = wanted
+
+
+class RejectedError(TrackerError):
+    """A request cannot be answered as it is. `code` is for programs, the message and `hint` for people."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class NotFoundError(RejectedError):
+    """A request names something that is not there."""
+
+
+class EngineError(TrackerError):
+    """The database answered with an error. `code` is ClickHouse's number, 0 if there is none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EngineBusyError(EngineError):
+    """The database cannot be reached, or has no room, for now."""
+
+
+class EngineOwnedError(EngineError):
+    """The data folder belongs to another process."""

@@ -1,0 +1,139 @@
+"""Group commit: batches of all streams, a few inserts in flight. Owns the bound on memory and the order of
+what belongs together; knows nothing of gRPC.
+
+Guarantees: a future is done only when everything of its batch is committed, names first. At most
+INGEST_BUFFER_BYTES of points wait; `submit` waits for room, which is the back-pressure. Lives on one
+event loop; inserts run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.ingest.assemble import assemble
+from thalweg_tracker.ingest.decode import FrameBlock
+from thalweg_tracker.ingest.events import WriterNews, attribute_rows, writer_rows
+from thalweg_tracker.model import limits
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_POINT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One batch, decoded, whose names are registered."""
+
+    blocks: list[FrameBlock]
+    news: WriterNews
+    done: asyncio.Future[None]
+
+    @property
+    def points(self) -> int:
+        """Number of points."""
+        return sum(block.points for block in self.blocks)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that its points hold, with a floor so that empty batches count too."""
+        return BYTES_PER_POINT * self.points + 1024
+
+
+class Committer:
+    """Collects submissions and commits them in groups."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[Submission] = deque()
+        self._buffered_bytes = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._slots = asyncio.Semaphore(limits.COMMITS_IN_FLIGHT)
+        self._threads = ThreadPoolExecutor(limits.COMMITS_IN_FLIGHT, thread_name_prefix="commit")
+        self._commits: set[asyncio.Task[None]] = set()
+        self._loop_task = asyncio.create_task(self._run())
+
+    async def submit(self, blocks: list[FrameBlock], news: WriterNews) -> asyncio.Future[None]:
+        """Takes a batch in when there is room. The future is done at its commit, or has its EngineError."""
+        submission = Submission(blocks, news, asyncio.get_running_loop().create_future())
+        size = submission.size_bytes
+        async with self._room:
+            await self._room.wait_for(
+                lambda: not self._buffered_bytes or self._buffered_bytes + size <= limits.INGEST_BUFFER_BYTES
+            )
+            self._buffered_bytes += size
+        self._waiting.append(submission)
+        self._news.set()
+        return submission.done
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            await self._slots.acquire()
+            if sum(s.points for s in self._waiting) < limits.COMMIT_MAX_ROWS:
+                await asyncio.sleep(limits.COMMIT_AFTER_MS / 1e3)
+            group = self._take_group()
+            task = asyncio.create_task(self._commit(group))
+            self._commits.add(task)
+            task.add_done_callback(self._commits.discard)
+
+    def _take_group(self) -> list[Submission]:
+        """The oldest submissions, up to COMMIT_MAX_ROWS, at least one."""
+        group = [self._waiting.popleft()]
+        rows = group[0].points
+        while self._waiting and rows + self._waiting[0].points <= limits.COMMIT_MAX_ROWS:
+            group.append(self._waiting.popleft())
+            rows += group[-1].points
+        if not self._waiting:
+            self._news.clear()
+        return group
+
+    async def _commit(self, group: list[Submission]) -> None:
+        loop = asyncio.get_running_loop()
+        error: Exception | None = None
+        try:
+            await loop.run_in_executor(self._threads, self._insert, group)
+        except Exception as caught:  # noqa: BLE001  # the outermost line of a commit: every stream in it is told
+            log.exception("a commit of %d batches failed", len(group))
+            error = caught
+        self._slots.release()
+        async with self._room:
+            self._buffered_bytes -= sum(submission.size_bytes for submission in group)
+            self._room.notify_all()
+        for submission in group:
+            if submission.done.cancelled():
+                continue
+            if error is None:
+                submission.done.set_result(None)
+            else:
+                submission.done.set_exception(error)
+
+    def _insert(self, group: list[Submission]) -> None:
+        """Runs in a thread. The writers' rows come last: what they count is there."""
+        started_s = time.perf_counter()
+        blocks = [block for submission in group for block in submission.blocks]
+        if blocks:
+            rows = assemble(blocks)
+            self._engine.insert("points", rows.points)
+            self._engine.insert("series_stats_feed", rows.stats)
+        news = [submission.news for submission in group]
+        attributes = attribute_rows(news)
+        if attributes.num_rows:
+            self._engine.insert("attributes", attributes)
+        self._engine.insert("writers", writer_rows(news))
+        points = sum(submission.points for submission in group)
+        log.debug("committed %d points of %d batches in %.0f ms", points, len(group), 1e3 * (time.perf_counter() - started_s))
+
+    async def close(self) -> None:
+        """Commits what was submitted, then stops."""
+        while self._waiting or self._commits:
+            await asyncio.sleep(0.01)
+        self._loop_task.cancel()
+        await asyncio.gather(self._loop_task, return_exceptions=True)
+        self._threads.shutdown()

@@ -1,0 +1,237 @@
+"""Messages to columns: sizes, ranges and names are checked here, where the bytes enter. Pure, no loop per point.
+
+What is wrong is refused with a reason and a count; what is right in the same batch is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.wire import limits
+from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.errors import RejectedError
+from thalweg_tracker.model.keys import RunKey, WriterKey, metric_key, run_key, writer_key
+
+_NAMESPACES: Final = frozenset({"config", "env", "tags", "run"})
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who speaks on a stream, checked."""
+
+    project: str
+    run_id: str
+    run: RunKey
+    rank: int
+    writer_id: str
+    writer: WriterKey
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSchema:
+    """A schema of one stream. `keys` ascend; column `order[i]` of a frame belongs to `keys[i]`."""
+
+    keys: NDArray[np.uint64]  # (m,)
+    order: NDArray[np.intp]  # (m,)
+    width: int  # values in a frame; above m where names were refused
+
+    def without(self, refused: Collection[int]) -> StreamSchema:
+        """The same frames with fewer metrics."""
+        keep = ~np.isin(self.keys, np.fromiter(refused, dtype=np.uint64, count=len(refused)))
+        return StreamSchema(self.keys[keep], self.order[keep], self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBlock:
+    """F frames of one schema and writer."""
+
+    writer: Writer
+    schema: StreamSchema
+    steps: NDArray[np.float64]  # (f,), finite
+    times: NDArray[np.int64]  # (f,), microseconds
+    values: NDArray[np.float64]  # (f, width)
+    resent: bool
+    relogged: bool
+
+    @property
+    def points(self) -> int:
+        """Number of points that will be stored."""
+        return len(self.steps) * len(self.schema.keys)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a batch holds, and what of it was refused."""
+
+    blocks: list[FrameBlock] = field(default_factory=list)
+    new_names: list[tuple[int, str]] = field(default_factory=list)  # key, name
+    events: list[pb.Event] = field(default_factory=list)
+    rejected: list[pb.Rejected] = field(default_factory=list)
+
+    @property
+    def points(self) -> int:
+        """Number of points that will be stored."""
+        return sum(block.points for block in self.blocks)
+
+
+def decode_hello(hello: pb.Hello) -> Writer:
+    """Checks who speaks. Raises RejectedError."""
+    if hello.protocol != limits.PROTOCOL:
+        raise RejectedError("protocol", f"cannot speak protocol {hello.protocol}: this server speaks {limits.PROTOCOL}")
+    check_label("project", hello.project, limits.PROJECT_MAX_BYTES)
+    check_label("run_id", hello.run_id, limits.RUN_ID_MAX_BYTES)
+    if hello.rank > limits.RANK_MAX:
+        raise RejectedError("rank", f"cannot take rank {hello.rank}: at most {limits.RANK_MAX}")
+    if len(hello.writer) != 32 or not set(hello.writer) <= _HEX:
+        raise RejectedError("writer", "cannot take the writer's id: it is not 32 lower-case hexadecimal digits")
+    key = run_key(hello.project, hello.run_id)
+    return Writer(hello.project, hello.run_id, key, hello.rank, hello.writer, writer_key(hello.writer))
+
+
+def check_label(what: str, text: str, limit_bytes: int) -> None:
+    """A project or run id: printable, no "/", within the limit. Raises RejectedError."""
+    if not 1 <= len(text.encode()) <= limit_bytes or "/" in text or not text.isprintable():
+        raise RejectedError(
+            f"bad_{what}",
+            f"cannot take {what} {text[:150]!r}: it must have 1 to {limit_bytes} bytes, printable and without '/'",
+        )
+
+
+class StreamDecoder:
+    """Decodes the batches of one stream, whose schemas it remembers."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self._schemas: dict[int, StreamSchema] = {}
+        self._names = 0
+
+    def decode(self, batch: pb.Batch) -> Decoded:
+        """Columns of a batch. Raises RejectedError if the stream cannot go on."""
+        decoded = Decoded()
+        for schema in batch.schemas:
+            self._take_schema(schema, batch.sequence, decoded)
+        for group in batch.frames:
+            self._take_group(group, batch, decoded)
+        for event in batch.events:
+            problem = event_problem(event)
+            if problem:
+                decoded.rejected.append(_refusal(batch.sequence, pb.Rejected.REJECTED_EVENT, 0, problem))
+            else:
+                decoded.events.append(event)
+        return decoded
+
+    def refuse_names(self, refused: dict[int, str], decoded: Decoded, sequence: int) -> None:
+        """Takes metrics out of this stream's schemas and of a batch: another name has their key."""
+        self._schemas = {number: schema.without(refused) for number, schema in self._schemas.items()}
+        for at, block in enumerate(decoded.blocks):
+            smaller = replace(block, schema=block.schema.without(refused))
+            lost = block.points - smaller.points
+            if lost:
+                decoded.blocks[at] = smaller
+                problem = f"{lost} points have names whose key is that of {', '.join(map(repr, refused.values()))}"
+                decoded.rejected.append(_refusal(sequence, pb.Rejected.REJECTED_COLLISION, lost, problem))
+
+    def _take_schema(self, schema: pb.Schema, sequence: int, decoded: Decoded) -> None:
+        """Remembers a schema with its good names. Raises RejectedError past the limit of a stream."""
+        old = self._schemas.get(schema.id)
+        self._names += len(schema.names) - (old.width if old else 0)
+        if self._names > limits.SCHEMAS_MAX_NAMES_PER_STREAM:
+            limit = limits.SCHEMAS_MAX_NAMES_PER_STREAM
+            raise RejectedError("too_many_names", f"cannot take schema {schema.id}: over {limit} names on this stream")
+        columns: dict[int, int] = {}  # key -> column
+        for column, name in enumerate(schema.names):
+            key, size = metric_key(name), len(name.encode())
+            if not 1 <= size <= limits.METRIC_NAME_MAX_BYTES:
+                problem = f"name {name[:60]!r} has {size} bytes; 1 to {limits.METRIC_NAME_MAX_BYTES} are allowed"
+            elif key in columns:
+                problem = f"name {name[:60]!r} is there twice, or has the key of another name"
+            else:
+                columns[key] = column
+                decoded.new_names.append((key, name))
+                continue
+            decoded.rejected.append(_refusal(sequence, pb.Rejected.REJECTED_NAME, 0, problem))
+        keys = np.fromiter(columns.keys(), dtype=np.uint64, count=len(columns))
+        order = np.fromiter(columns.values(), dtype=np.intp, count=len(columns))
+        ascending = np.argsort(keys)
+        self._schemas[schema.id] = StreamSchema(keys[ascending], order[ascending], len(schema.names))
+
+    def _take_group(self, group: pb.FrameGroup, batch: pb.Batch, decoded: Decoded) -> None:
+        """Adds a group's good frames, and refuses the others."""
+        schema = self._schemas.get(group.schema)
+        if schema is None:
+            reason, problem = pb.Rejected.REJECTED_UNKNOWN_SCHEMA, f"schema {group.schema} was not sent on this stream"
+            decoded.rejected.append(_refusal(batch.sequence, reason, len(group.values) // 8, problem))
+            return
+        frames = len(group.steps) // 8
+        expected = (8 * frames, 8 * frames, 8 * frames * schema.width)
+        found = (len(group.steps), len(group.times), len(group.values))
+        if found != expected:
+            problem = f"steps, times and values have {found} bytes; a schema of {schema.width} names wants {expected}"
+            decoded.rejected.append(
+                _refusal(batch.sequence, pb.Rejected.REJECTED_MALFORMED, len(group.values) // 8, problem)
+            )
+            return
+        steps = np.frombuffer(group.steps, dtype="<f8")
+        times = np.frombuffer(group.times, dtype="<i8")
+        values = np.frombuffer(group.values, dtype="<f8").reshape(frames, schema.width)
+        finite = np.isfinite(steps)
+        timely = (times >= limits.TIME_MIN_US) & (times < limits.TIME_MAX_US)
+        good = finite & timely
+        if not good.all():
+            for bad, reason, problem in (
+                (~finite, pb.Rejected.REJECTED_STEP, "a step is not finite"),
+                (finite & ~timely, pb.Rejected.REJECTED_TIME, "a time is before 1970 or after 2200"),
+            ):
+                if bad.any():
+                    points = int(bad.sum()) * schema.width
+                    decoded.rejected.append(_refusal(batch.sequence, reason, points, problem))
+            steps, times, values = steps[good], times[good], values[good]
+        without_name = len(steps) * (schema.width - len(schema.keys))
+        if without_name:
+            problem = "these points have names that were refused before"
+            decoded.rejected.append(_refusal(batch.sequence, pb.Rejected.REJECTED_NAME, without_name, problem))
+        if len(steps):
+            decoded.blocks.append(
+                FrameBlock(self.writer, schema, steps, times, values, batch.resent, group.relogged)
+            )
+
+
+def event_problem(event: pb.Event) -> str:
+    """What is wrong with an event; empty if nothing is."""
+    if not limits.TIME_MIN_US <= event.time_us < limits.TIME_MAX_US:
+        return f"its time {event.time_us} is before 1970 or after 2200"
+    kind = event.WhichOneof("kind")
+    if kind is None:
+        return "its kind is not known to this server"
+    if kind == "attributes":
+        return next((problem for a in event.attributes.attributes if (problem := attribute_problem(a))), "")
+    if kind == "ended" and len(event.ended.traceback.encode()) > limits.TRACEBACK_MAX_BYTES:
+        return f"its traceback has more than {limits.TRACEBACK_MAX_BYTES} bytes"
+    return ""
+
+
+def attribute_problem(attribute: pb.Attribute) -> str:
+    """What is wrong with an attribute; empty if nothing is."""
+    if not 1 <= len(attribute.path.encode()) <= limits.ATTRIBUTE_PATH_MAX_BYTES:
+        return f"path {attribute.path[:60]!r} must have 1 to {limits.ATTRIBUTE_PATH_MAX_BYTES} bytes"
+    if attribute.path.partition(".")[0] not in _NAMESPACES or "." not in attribute.path:
+        return f"path {attribute.path[:60]!r} must begin with one of {', '.join(sorted(_NAMESPACES))} and a dot"
+    if len(attribute.json.encode()) > limits.ATTRIBUTE_JSON_MAX_BYTES:
+        return f"the value of {attribute.path[:60]!r} has more than {limits.ATTRIBUTE_JSON_MAX_BYTES} bytes"
+    try:
+        if attribute.json:
+            json.loads(attribute.json)
+    except (ValueError, RecursionError):
+        return f"the value of {attribute.path[:60]!r} is not JSON"
+    return ""
+
+
+def _refusal(sequence: int, reason: pb.Rejected.Reason.ValueType, points: int, problem: str) -> pb.Rejected:
+    return pb.Rejected(sequence=sequence, reason=reason, points=points, message=problem)

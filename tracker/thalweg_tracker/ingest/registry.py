@@ -1,0 +1,96 @@
+"""Registers metric names and runs behind their 64-bit keys, and refuses the second name of a key.
+
+Remembers what it has registered, so that known names cost a set look-up. Threads: any.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+import pyarrow as pa
+
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import RejectedError
+from thalweg_tracker.ingest.decode import Writer
+from thalweg_tracker.model import limits
+
+_NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
+_RUNS: Final = pa.schema(
+    [
+        ("project", pa.string()),
+        ("run_id", pa.string()),
+        ("branch", pa.uint32()),
+        ("run", pa.uint64()),
+        ("created_at", pa.timestamp("us", "UTC")),
+    ]
+)
+_LOOKUP_SIZE: Final = 20_000
+
+
+class Registry:
+    """What is registered, as far as this process knows."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._names: dict[tuple[str, int], str] = {}
+        self._runs: set[tuple[str, int]] = set()
+
+    def unknown_names(self, project: str, names: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Those of (key, name) that must go through `register_names` first."""
+        known = self._names
+        return [(key, name) for key, name in names if known.get((project, key)) != name]
+
+    def register_names(self, project: str, names: list[tuple[int, str]]) -> Mapping[int, str]:
+        """Makes names permanent. Returns the refused ones: key -> the other name that has it. Raises EngineError."""
+        with self._lock:
+            wanted: dict[int, str] = {}
+            refused: dict[int, str] = {}
+            for key, name in names:
+                if wanted.setdefault(key, name) != name:
+                    refused[key] = wanted[key]
+            present = self._stored_names(project, list(wanted))
+            fresh = {key: name for key, name in wanted.items() if key not in present}
+            if fresh:
+                rows = {"project": [project] * len(fresh), "metric": list(fresh), "name": list(fresh.values())}
+                self._engine.insert("metric_names", pa.table(rows, schema=_NAMES))
+            if len(self._names) + len(wanted) > limits.KNOWN_NAMES_MAX:
+                self._names.clear()
+            for key, name in {**wanted, **present}.items():
+                self._names[project, key] = name
+            refused.update((key, present[key]) for key, name in wanted.items() if present.get(key, name) != name)
+            return refused
+
+    def _stored_names(self, project: str, keys: list[int]) -> dict[int, str]:
+        stored: dict[int, str] = {}
+        sql = "SELECT metric, name FROM metric_names WHERE project = {project:String} AND metric IN {keys:Array(UInt64)}"
+        for start in range(0, len(keys), _LOOKUP_SIZE):
+            found = self._engine.query(sql, {"project": project, "keys": keys[start : start + _LOOKUP_SIZE]})
+            stored.update(zip(found["metric"].to_pylist(), found["name"].to_pylist(), strict=True))
+        return stored
+
+    def register_run(self, writer: Writer, time_us: int) -> None:
+        """Makes the run of a writer known. Raises RejectedError if another run has its key; EngineError."""
+        if (writer.project, writer.run) in self._runs:
+            return
+        sql = "SELECT DISTINCT project, run_id FROM runs WHERE run = {run:UInt64}"
+        for row in self._engine.query(sql, {"run": writer.run}).to_pylist():
+            if (row["project"], row["run_id"]) != (writer.project, writer.run_id):
+                raise RejectedError(
+                    "run_collision",
+                    f"cannot take run {writer.run_id}: its key is that of another run. Choose another run_id.",
+                )
+        row = {
+            "project": [writer.project],
+            "run_id": [writer.run_id],
+            "branch": [0],
+            "run": [writer.run],
+            "created_at": [time_us],
+        }
+        self._engine.insert("runs", pa.table(row, schema=_RUNS))
+        with self._lock:
+            if len(self._runs) >= limits.KNOWN_NAMES_MAX:
+                self._runs.clear()
+            self._runs.add((writer.project, writer.run))

@@ -1,0 +1,125 @@
+"""The gRPC service: one stream, one writer. Owns the order of acks; knows nothing of SQL."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from thalweg.wire import policy
+from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
+from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.errors import EngineError, RejectedError, SettingError
+from thalweg_tracker.ingest.committer import Committer
+from thalweg_tracker.ingest.decode import Decoded, StreamDecoder, decode_hello
+from thalweg_tracker.ingest.events import WriterNews
+from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.model import limits
+from thalweg_tracker.model.settings import Address
+
+log = logging.getLogger(__name__)
+
+_COUNTERS_MAX: Final = 64
+_Context = grpc.aio.ServicerContext[ingest_pb2.ClientRecords, ingest_pb2.ServerRecords]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is said of a batch once `done` is."""
+
+    rejected: list[pb.Rejected]
+    ack: pb.Ack
+    done: asyncio.Future[None]
+
+
+class IngestService(ingest_pb2_grpc.IngestServicer):
+    """Serves `Ingest.Stream`."""
+
+    def __init__(self, registry: Registry, committer: Committer) -> None:
+        self._registry = registry
+        self._committer = committer
+
+    async def Stream(  # noqa: N802  # the name is the protocol's
+        self, requests: AsyncIterator[ingest_pb2.ClientRecords], context: _Context
+    ) -> AsyncIterator[ingest_pb2.ServerRecords]:
+        """Answers each batch in order, after its commit."""
+        answers: asyncio.Queue[_Answer | None] = asyncio.Queue(limits.UNACKED_BATCHES_PER_STREAM)
+        intake = asyncio.create_task(self._take_in(requests, answers))
+        try:
+            while (answer := await answers.get()) is not None:
+                await answer.done
+                for refusal in answer.rejected:
+                    yield ingest_pb2.ServerRecords(rejected=refusal)
+                yield ingest_pb2.ServerRecords(ack=answer.ack)
+            await intake
+        except RejectedError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+        except EngineError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"the database failed: {error}"[:1000])
+        finally:
+            intake.cancel()
+            await asyncio.gather(intake, return_exceptions=True)
+
+    async def _take_in(self, requests: AsyncIterator[ingest_pb2.ClientRecords], answers: asyncio.Queue[_Answer | None]) -> None:
+        """Reads the stream as fast as the committer takes it, and queues what must be answered."""
+        try:
+            decoder: StreamDecoder | None = None
+            async for request in requests:
+                kind = request.WhichOneof("kind")
+                if decoder is None:
+                    if kind != "hello":
+                        raise RejectedError("no_hello", "cannot take records: the first message must be Hello")
+                    decoder = await self._greet(request.hello)
+                elif kind == "batch":
+                    await self._take_batch(decoder, request.batch, answers)
+                else:
+                    raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
+        finally:
+            await answers.put(None)
+
+    async def _greet(self, hello: pb.Hello) -> StreamDecoder:
+        writer = decode_hello(hello)
+        await asyncio.to_thread(self._registry.register_run, writer, time.time_ns() // 1000)
+        log.info("writer %s of run %s/%s (rank %d) is here", writer.writer_id, writer.project, writer.run_id, writer.rank)
+        return StreamDecoder(writer)
+
+    async def _take_batch(self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]) -> None:
+        decoded = decoder.decode(batch)
+        if decoded.new_names:
+            await self._register(decoder, batch, decoded)
+        news = WriterNews(decoder.writer, decoded.events, _counters(batch), time.time_ns() // 1000)
+        done = await self._committer.submit(decoded.blocks, news)
+        ack = pb.Ack(writer=decoder.writer.writer_id, sequence=batch.sequence)
+        await answers.put(_Answer(decoded.rejected, ack, done))
+
+    async def _register(self, decoder: StreamDecoder, batch: pb.Batch, decoded: Decoded) -> None:
+        """Registers new names before the first point that uses them is committed."""
+        project = decoder.writer.project
+        unknown = self._registry.unknown_names(project, decoded.new_names)
+        if not unknown:
+            return
+        refused = await asyncio.to_thread(self._registry.register_names, project, unknown)
+        if refused:
+            decoder.refuse_names(refused, decoded, batch.sequence)
+
+
+def _counters(batch: pb.Batch) -> dict[str, int]:
+    """The writer's counters, as far as they look like some."""
+    return {c.reason: c.points for c in batch.counters[:_COUNTERS_MAX] if c.reason.isascii() and len(c.reason) <= 64}
+
+
+async def start_grpc(service: IngestService, address: Address) -> tuple[grpc.aio.Server, Address]:
+    """A started server and the address that it listens on. Raises SettingError if it cannot."""
+    server = grpc.aio.server(options=policy.SERVER_OPTIONS)
+    ingest_pb2_grpc.add_IngestServicer_to_server(service, server)
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise SettingError("--grpc", str(address), "an address that is free") from error
+    await server.start()
+    return server, Address(address.host, port)

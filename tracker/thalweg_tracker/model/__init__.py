@@ -1,0 +1,1 @@
+"""Words of the domain as types: keys, limits, settings. Pure; everything above may use it."""

@@ -1,0 +1,130 @@
+-- Points. One row is identified by (run, metric, rank, step); of several, the one with the greatest time
+-- stays. Merges remove the others some time; until then readers of series that hold copies use FINAL.
+CREATE TABLE points
+(
+    run    UInt64                 CODEC(ZSTD(1)),
+    metric UInt64                 CODEC(ZSTD(1)),
+    rank   UInt16                 CODEC(ZSTD(1)),
+    step   Float64                CODEC(DoubleDelta, ZSTD(1)),
+    time   DateTime64(6, 'UTC')   CODEC(Delta, ZSTD(1)),
+    value  Float64                CODEC(Gorilla, ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(time)
+ORDER BY (run, metric, rank, step);
+
+-- What is known of a series without reading its points, by writer. Every aggregate is idempotent: a batch
+-- that was sent twice changes nothing. `flags` (model/series_flags.py) says which numbers cannot be relied on.
+CREATE TABLE series_stats
+(
+    run        UInt64,
+    metric     UInt64,
+    rank       UInt16,
+    writer     UInt64,
+    flags      SimpleAggregateFunction(groupBitOr, UInt8),
+    first_step SimpleAggregateFunction(min, Float64),
+    last_step  SimpleAggregateFunction(max, Float64),
+    last_time  SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    first      AggregateFunction(argMin, Float64, Tuple(Float64, Int64)),
+    last       AggregateFunction(argMax, Float64, Tuple(Float64, Int64)),
+    min        SimpleAggregateFunction(min, Float64),
+    max        SimpleAggregateFunction(max, Float64),
+    argmin     AggregateFunction(argMin, Float64, Tuple(Float64, Float64)),
+    argmax     AggregateFunction(argMax, Float64, Tuple(Float64, Float64))
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (run, metric, rank, writer);
+
+-- The ingest reduces a batch to one row a series and inserts plain numbers here; the view makes the states.
+CREATE TABLE series_stats_feed
+(
+    run        UInt64,
+    metric     UInt64,
+    rank       UInt16,
+    writer     UInt64,
+    flags      UInt8,
+    first_step Float64,
+    first_time DateTime64(6, 'UTC'),
+    first      Float64,
+    last_step  Float64,
+    last_time  DateTime64(6, 'UTC'),
+    last       Float64,
+    min        Float64,
+    argmin     Float64,
+    max        Float64,
+    argmax     Float64
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW series_stats_view TO series_stats AS
+SELECT
+    f.run AS run,
+    f.metric AS metric,
+    f.rank AS rank,
+    f.writer AS writer,
+    groupBitOr(f.flags) AS flags,
+    min(f.first_step) AS first_step,
+    max(f.last_step) AS last_step,
+    max(f.last_time) AS last_time,
+    argMinState(f.first, (f.first_step, -toUnixTimestamp64Micro(f.first_time))) AS first,
+    argMaxState(f.last, (f.last_step, toUnixTimestamp64Micro(f.last_time))) AS last,
+    min(f.min) AS min,
+    max(f.max) AS max,
+    argMinState(f.argmin, (f.min, f.argmin)) AS argmin,
+    argMaxState(f.argmax, (f.max, -f.argmax)) AS argmax
+FROM series_stats_feed AS f
+GROUP BY run, metric, rank, writer;
+
+-- Names behind the metric keys of a project.
+CREATE TABLE metric_names
+(
+    project String,
+    metric  UInt64,
+    name    String
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (project, metric);
+
+-- Runs, one row a branch. `run` is the key that points carry.
+CREATE TABLE runs
+(
+    project    String,
+    run_id     String,
+    branch     UInt32,
+    run        SimpleAggregateFunction(max, UInt64),
+    created_at SimpleAggregateFunction(min, DateTime64(6, 'UTC'))
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (project, run_id, branch);
+
+-- Writing processes: began, last heard of, ended, counters. `ended` is JSON that begins with its time, so
+-- that the later word is the greater text; empty while the writer lives.
+CREATE TABLE writers
+(
+    project      String,
+    run          UInt64,
+    writer       UInt64,
+    rank         UInt16,
+    primary      SimpleAggregateFunction(max, UInt8),
+    host         SimpleAggregateFunction(max, String),
+    pid          SimpleAggregateFunction(max, UInt32),
+    started_at   SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    last_seen_at SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    ended        SimpleAggregateFunction(max, String),
+    counters     SimpleAggregateFunction(maxMap, Map(String, UInt64))
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (project, run, writer, rank);
+
+-- Attributes of runs: a JSON value at a path. `number` is the value where it is a number, for filters; NaN
+-- where it is not. Empty `json`: the attribute was removed.
+CREATE TABLE attributes
+(
+    project String,
+    run     UInt64,
+    path    String,
+    json    String CODEC(ZSTD(3)),
+    number  Float64,
+    time    DateTime64(6, 'UTC')
+)
+ENGINE = ReplacingMergeTree(time)
+ORDER BY (project, run, path);
