@@ -5,7 +5,11 @@ Thread-safe: it holds no connection.
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -14,13 +18,16 @@ from urllib.request import Request, urlopen
 from thalweg.errors import NotFoundError, ServerError
 
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
+PAGE_MAX: Final = 1000
+"""Most entries of a list that a server gives at once."""
+_STREAM_BUFFER_BYTES: Final = 1 << 20
 
 
 class ApiClient:
     """Requests to one server's `/api/v1`."""
 
     def __init__(self, url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
-        """`url`: the server's HTTP address, without the path."""
+        """`url`: the server's HTTP address, without the path. `timeout_s`: of each wait for the network."""
         self.url = url
         self._token = token
         self._timeout_s = timeout_s
@@ -28,17 +35,51 @@ class ApiClient:
     def get(self, path: str, **query: object) -> Any:
         """The JSON answer to GET; queries that are None are left out. Raises ServerError, NotFoundError."""
         given = {key: value for key, value in query.items() if value is not None}
-        return json.loads(self._answer(path + ("?" + urlencode(given, doseq=True) if given else ""), None, "application/json"))
+        asked = path + ("?" + urlencode(given, doseq=True) if given else "")
+        return self._json(asked, None)
+
+    def pages(self, path: str, field: str, *, limit: int | None = None, **query: object) -> Iterator[dict[str, Any]]:
+        """The entries `field` of a list, page after page, at most `limit`. Raises ServerError, NotFoundError."""
+        left = limit
+        cursor = None
+        while left is None or left > 0:
+            size = PAGE_MAX if left is None else min(left, PAGE_MAX)
+            page = self.get(path, limit=size, cursor=cursor, **query)
+            yield from page[field][:size]
+            left = None if left is None else left - len(page[field])
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     def post(self, path: str, body: object) -> Any:
         """The JSON answer to POST. Raises ServerError, NotFoundError."""
-        return json.loads(self._answer(path, body, "application/json"))
+        return self._json(path, body)
 
     def post_for_arrow(self, path: str, body: object) -> bytes:
-        """The answer to POST as an Arrow IPC stream. Raises ServerError, NotFoundError."""
-        return self._answer(path, body, ARROW_STREAM)
+        """The whole answer to POST as an Arrow IPC stream. Raises ServerError, NotFoundError."""
+        with self.stream_arrow(path, body) as stream:
+            return stream.read()
 
-    def _answer(self, path: str, body: object | None, accept: str) -> bytes:
+    @contextmanager
+    def stream_arrow(self, path: str, body: object) -> Iterator[io.BufferedReader]:
+        """The answer to POST as an Arrow IPC stream to read from while it comes.
+
+        Raises ServerError, NotFoundError; reading raises ServerError where the answer breaks off.
+        """
+        with self._open(path, body, ARROW_STREAM) as response:
+            yield io.BufferedReader(_Body(response, self.url), _STREAM_BUFFER_BYTES)
+
+    def _json(self, path: str, body: object | None) -> Any:
+        with self._open(path, body, "application/json") as response:
+            text = io.BufferedReader(_Body(response, self.url)).read()
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ServerError(
+                f"cannot read the answer of {self.url}{path}: it is not JSON. Is this address a Thalweg server?"
+            ) from error
+
+    def _open(self, path: str, body: object | None, accept: str) -> HTTPResponse:
         request = Request(  # noqa: S310  # the scheme was checked by settings
             f"{self.url}/api/v1{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -47,13 +88,34 @@ class ApiClient:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310
-                return bytes(response.read())
+            response: HTTPResponse = urlopen(request, timeout=self._timeout_s)  # noqa: S310
+            return response
         except HTTPError as error:
-            raise _as_server_error(error) from error
-        except (URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
+            with error:
+                raise _as_server_error(error) from error
+        except (URLError, OSError, HTTPException) as error:
+            reason = getattr(error, "reason", None) or error or type(error).__name__
             raise ServerError(f"cannot reach {self.url}: {reason}. Is the server running? (`thalweg up`)") from error
+
+
+class _Body(io.RawIOBase):
+    """The body of an answer as a file whose early end is a ServerError, not an end of file."""
+
+    def __init__(self, response: HTTPResponse, url: str) -> None:
+        self._response = response
+        self._url = url
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            size = self._response.readinto(buffer)
+        except (OSError, HTTPException) as error:
+            raise ServerError(f"the answer of {self._url} broke off: {error!r}") from error
+        if not size and len(buffer) and self._response.length:  # http.client says no more than "end of file"
+            raise ServerError(f"the answer of {self._url} broke off: {self._response.length} bytes are missing")
+        return size
 
 
 def segment(text: str) -> str:
@@ -61,11 +123,16 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
+def run_path(project: str, run_id: str) -> str:
+    """Path of a run."""
+    return f"/projects/{segment(project)}/runs/{segment(run_id)}"
+
+
 def _as_server_error(error: HTTPError) -> ServerError:
     try:
         told = json.loads(error.read())["error"]
-        message = told["message"] + (f" {told['hint']}" if told.get("hint") else "")
-    except (ValueError, KeyError, TypeError):
-        message = f"{error.code} {error.reason}"
+        message = told["message"] + (f". {told['hint']}" if told.get("hint") else "")
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        message = f"{error.url}: {error.code} {error.reason}"
     kind = NotFoundError if error.code == 404 else ServerError
-    return kind(f"{message}")
+    return kind(message)

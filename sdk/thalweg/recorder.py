@@ -29,6 +29,7 @@ from thalweg.values import Refusal, shorten, sort_out
 from thalweg.wire import limits
 
 _CHECK_SENDER_US: Final = 1_000_000
+_RESTART_MOST_US: Final = 60_000_000
 _RETRY_FULL_US: Final = 100_000
 _WARN_EVERY_US: Final = 60_000_000
 _KNOWN_COMPLAINTS_MAX: Final = 1000
@@ -58,6 +59,7 @@ class Recorder:
         self._full_until_us = 0
         self._full_warning_due_us = 0
         self._check_sender_due_us = 0
+        self._restart_delay_us = _CHECK_SENDER_US
         identity = layout.Identity(
             project=self._settings.project,
             run_id=self._run_id,
@@ -220,11 +222,16 @@ class Recorder:
         if time_us <= self._check_sender_due_us or self._is_closed:
             return
         self._check_sender_due_us = time_us + _CHECK_SENDER_US
-        if self._sender is None or self._sender.poll() is not None:
-            if self.sender_status().get("status") == "refused":
-                self._complain(("", "refused"), f"the server refuses this run: {self.sender_status()['error']}")
-                return
-            self._start_sender()
+        if self._sender is not None and self._sender.poll() is None:
+            return
+        status = self.sender_status()
+        if status.get("status") == "refused":
+            self._complain(("", "refused"), f"the server refuses this run: {status['error']}")
+            return
+        self._complain(("", "sender"), f"the sender ended before its time and is started again; see {self.folder}")
+        self._start_sender()
+        self._check_sender_due_us = time_us + self._restart_delay_us
+        self._restart_delay_us = min(2 * self._restart_delay_us, _RESTART_MOST_US)
 
     def close(self) -> None:
         """Ends recording. The folder stays for the sender."""

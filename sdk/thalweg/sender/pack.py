@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from thalweg.spool.reader import Record, SpoolReader
-from thalweg.spool.records import EVENT, FRAME, FRAME_BODY, FRAME_BYTES, HEADER_BYTES, read_text
+from thalweg.spool.records import EVENT, FRAME, FRAME_BODY, FRAME_BYTES, HEADER_BYTES, SCHEMA, read_text
 from thalweg.spool.state import State
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb

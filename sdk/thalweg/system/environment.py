@@ -73,8 +73,8 @@ def capture(
 
     `started_at_us`: the start of the run, µs since the epoch. `argv`, `variables`, `working_directory`: by
     default those of this process. `gpus`: from `GpuSampler.describe()`; not asked for here, since NVML may
-    need seconds to start. Blocks for about 10 ms; on a slow file system git may take its time-out, 2 s, five
-    times.
+    need seconds to start. Blocks for 10 to 40 ms (git and its diff); on a slow file system git may take its
+    time-out, 2 s, five times.
     """
     argv = list(sys.orig_argv) if argv is None else argv
     variables = os.environ if variables is None else variables

@@ -91,16 +91,20 @@ def read_git_state(
     except OSError:  # no process or no memory left for one
         return GitState(unavailable_reason="failed")
     diff, diff_cut = _read_diff(difference, diff_limit_bytes)
-    dirty = bool(difference.output) if difference.ok or difference.output else None
+    dirty = True if diff else False if difference.ok else None
     return GitState(commit, branch, remote, dirty, diff, diff_cut)
 
 
+# A file whose times differ from the index, but whose content does not, shows as a header with nothing below.
+_WITHOUT_CONTENT = re.compile(rb"^diff --git [^\n]*\n(?=diff --git |\Z)", re.MULTILINE)
 # JSON would spend six bytes on each of these.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 # Prefixes, colours and the like may be configured. Say them, so that `git apply` reads the result.
 _DIFF = (
     *("-c", "core.fsmonitor=false", "-c", "diff.relative=false", "-c", "core.quotePath=false"),
+    # Else `git diff` writes the index in spite of GIT_OPTIONAL_LOCKS; see _WITHOUT_CONTENT for the price.
+    *("-c", "diff.autoRefreshIndex=false"),
     *("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"),
 )
 
@@ -135,6 +139,7 @@ def _read_diff(answer: _Answer, limit_bytes: int) -> tuple[str | None, bool]:
     output = answer.output
     if incomplete:
         output = output[: output.rfind(b"\n") + 1]
+    output = _WITHOUT_CONTENT.sub(b"", output)
     text = _CONTROL.sub("\ufffd", output.decode("utf-8", "replace"))
     redacted = redact_text(text).encode("utf-8")
     if len(redacted) <= limit_bytes:

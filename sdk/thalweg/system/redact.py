@@ -178,13 +178,13 @@ def redact_argv(argv: Sequence[str]) -> list[str]:
     The argument after a secret option is removed unless it is itself an option (`--name`, `-x`).
     """
     redacted: list[str] = []
-    expects_secret = False
+    announced = "never"
     for argument in argv:
-        if expects_secret and not _looks_like_option(argument):
+        if announced == "always" or (announced == "unless_option" and not _looks_like_option(argument)):
             redacted.append(REDACTED)
         else:
             redacted.append(_redact_argument(argument))
-        expects_secret = _announces_secret(argument)
+        announced = _announces_secret(argument)
     return redacted
 
 
@@ -192,12 +192,13 @@ def _looks_like_option(argument: str) -> bool:
     return re.fullmatch(r"-[A-Za-z]|--[A-Za-z][\w.-]*(=.*)?", argument, re.DOTALL) is not None
 
 
-def _announces_secret(argument: str) -> bool:
-    """`--api-key`, `-token`, `Authorization:`, `... Bearer`: the secret is the next argument."""
+def _announces_secret(argument: str) -> str:
+    """Whether the next argument is the secret: "always" after `Authorization:` and `Bearer`, "unless_option"
+    after `--api-key` and `-token`, else "never"."""
     if re.search(r"(?i)\b(bearer|authorization:[ \t]*(basic|token|digest)?)[ \t]*$", argument):
-        return True
+        return "always"
     named = re.fullmatch(r"(?:--?([A-Za-z][\w.-]+)|([\w.-]+):)", argument)
-    return named is not None and is_secret_name(named[1] or named[2])
+    return "unless_option" if named and is_secret_name(named[1] or named[2]) else "never"
 
 
 def _redact_argument(argument: str) -> str:

@@ -65,22 +65,31 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             intake.cancel()
             await asyncio.gather(intake, return_exceptions=True)
 
-    async def _take_in(self, requests: AsyncIterator[ingest_pb2.ClientRecords], answers: asyncio.Queue[_Answer | None]) -> None:
-        """Reads the stream as fast as the committer takes it, and queues what must be answered."""
+    async def _take_in(
+        self, requests: AsyncIterator[ingest_pb2.ClientRecords], answers: asyncio.Queue[_Answer | None]
+    ) -> None:
+        """Reads the stream as fast as the committer takes it, and queues what must be answered. None ends the queue."""
         try:
-            decoder: StreamDecoder | None = None
-            async for request in requests:
-                kind = request.WhichOneof("kind")
-                if decoder is None:
-                    if kind != "hello":
-                        raise RejectedError("no_hello", "cannot take records: the first message must be Hello")
-                    decoder = await self._greet(request.hello)
-                elif kind == "batch":
-                    await self._take_batch(decoder, request.batch, answers)
-                else:
-                    raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
-        finally:
-            await answers.put(None)
+            await self._read(requests, answers)
+        except (RejectedError, EngineError):
+            await answers.put(None)  # what came before is answered first
+            raise
+        await answers.put(None)
+
+    async def _read(
+        self, requests: AsyncIterator[ingest_pb2.ClientRecords], answers: asyncio.Queue[_Answer | None]
+    ) -> None:
+        decoder: StreamDecoder | None = None
+        async for request in requests:
+            kind = request.WhichOneof("kind")
+            if decoder is None:
+                if kind != "hello":
+                    raise RejectedError("no_hello", "cannot take records: the first message must be Hello")
+                decoder = await self._greet(request.hello)
+            elif kind == "batch":
+                await self._take_batch(decoder, request.batch, answers)
+            else:
+                raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
 
     async def _greet(self, hello: pb.Hello) -> StreamDecoder:
         writer = decode_hello(hello)

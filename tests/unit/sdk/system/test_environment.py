@@ -159,7 +159,7 @@ def test_capture_imports_nothing_heavy() -> None:
         "import sys\n"
         "from thalweg.system.environment import capture\n"
         "capture(1)\n"
-        "heavy = {'torch', 'numpy', 'psutil', 'pynvml', 'grpc', 'importlib.metadata', 'email'}\n"
+        "heavy = {'torch', 'numpy', 'psutil', 'pynvml', 'grpc', 'importlib.metadata'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SDK_ROOT)}

@@ -166,12 +166,32 @@ def test_one_line_longer_than_the_limit_is_left_out(committed: Path) -> None:
     assert state.diff.startswith("diff --git a/train.py")
 
 
-def test_reading_does_not_write_the_index(committed: Path) -> None:
-    (committed / "train.py").touch()  # the index is now stale, and a plain `git status` would refresh it
+def test_file_that_was_only_touched_is_not_dirty_and_the_index_is_not_written(
+    committed: Path, git: Git
+) -> None:
+    """The index holds other times than the file: a plain `git status` or `git diff` would refresh it."""
+    (committed / "other.py").write_text("other = 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message=second")
+    for name in ("train.py", "other.py"):
+        os.utime(committed / name, (1, 1))
     before = (committed / ".git" / "index").stat()
-    read_git_state(committed)
+    state = read_git_state(committed)
     after = (committed / ".git" / "index").stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    assert (state.dirty, state.diff) == (False, "")
+    (committed / "train.py").write_text("lr = 2\n")
+    diff = read_git_state(committed).diff
+    assert diff is not None
+    assert diff.startswith("diff --git a/train.py b/train.py\nindex ")
+
+
+def test_change_of_mode_is_a_change(committed: Path) -> None:
+    (committed / "train.py").chmod(0o755)
+    state = read_git_state(committed)
+    assert state.dirty is True
+    assert state.diff is not None
+    assert "new mode 100755" in state.diff
 
 
 def test_no_repository(repository: Path) -> None:

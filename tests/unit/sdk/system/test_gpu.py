@@ -211,7 +211,7 @@ def test_older_driver_without_version_2_of_memory() -> None:
 def test_older_binding_without_a_function() -> None:
     class OlderNvml(FakeNvml):
         @property
-        def nvmlDeviceGetClockInfo(self) -> Any:  # type: ignore[override]  # it is missing on purpose
+        def nvmlDeviceGetClockInfo(self) -> Any:
             raise AttributeError("nvmlDeviceGetClockInfo")
 
     sample = GpuSampler(OlderNvml()).sample()

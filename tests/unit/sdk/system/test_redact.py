@@ -27,9 +27,8 @@ SECRET_NAMES = [
 INNOCENT_NAMES = [
     "tokenizer", "max-tokens", "max_token", "keyframes", "monkey", "tokens_per_step", "loss_per_token", "",
     "pad_token", "eos-token", "padTokenId", "num_key_value_heads", "key_padding_mask", "token_type_ids",
-    "n_tokens",
-    "TOKENIZERS_PARALLELISM", "PWD", "OLDPWD", "turkey", "log_keys", "KeyError", "secretary_", "author", "pass",
-    "compass", "sort_key", "query_key_value", "authority", "keyboard",
+    "n_tokens", "TOKENIZERS_PARALLELISM", "PWD", "OLDPWD", "turkey", "log_keys", "KeyError", "secretary_",
+    "author", "pass", "compass", "sort_key", "query_key_value", "authority", "keyboard",
 ]  # fmt: skip
 
 

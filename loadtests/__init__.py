@@ -1,0 +1,1 @@
+"""Load tests and benchmarks. Each script measures one thing, verifies its data, and writes a report."""

@@ -1,0 +1,82 @@
+"""What the commands print: JSON or tables on stdout, notes and progress on stderr.
+
+Tables are as wide as the terminal, or as wide as they need where stdout is a file or a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.cli.formats import plain
+
+_PIPE_COLUMNS: Final = 10_000
+_STATUS_STYLES: Final = {
+    "running": "cyan",
+    "finished": "green",
+    "failed": "red",
+    "killed": "red",
+    "lost": "yellow",
+}
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console on stdout, or on another file, that takes text literally."""
+    target = file or sys.stdout
+    width = None if target.isatty() else _PIPE_COLUMNS
+    return Console(file=target, width=width, markup=False, highlight=False, emoji=False)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on one line of stdout."""
+    click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+
+
+def note(message: str) -> None:
+    """A line for people, on stderr."""
+    click.echo(message, err=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Rows under headings; the columns named in `right` are aligned there. Text is printed literally."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(column, text) for column, text in zip(columns, row, strict=True)))
+    console().print(table)
+
+
+def _cell(column: str, text: str) -> Text:
+    return Text(plain(text), style=_STATUS_STYLES.get(text, "") if column == "status" else "")
+
+
+def print_pairs(title: str, pairs: Mapping[str, Any]) -> None:
+    """A heading and indented lines of key and value; nothing where there are none."""
+    if not pairs:
+        return
+    click.echo(click.style(f"\n{title}", bold=True))
+    width = max(len(plain(key)) for key in pairs)
+    for key, value in pairs.items():
+        click.echo(f"  {plain(key):<{width}}  {plain(value)}")
+
+
+def progress() -> Progress:
+    """A progress bar on stderr, which shows nothing where that is no terminal. Tasks have a field `detail`."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[detail]}", markup=False),
+        console=console(sys.stderr),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )

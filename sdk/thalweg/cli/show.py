@@ -1,0 +1,171 @@
+"""`thalweg show`: all that is known of one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any, Final
+
+import click
+
+from thalweg.cli import formats, output
+from thalweg.cli.locate import LocatedRun, locate
+from thalweg.cli.options import connect, json_option, project_option, url_option
+
+_METRICS_SHOWN: Final = 100
+_VALUE_CHARS: Final = 120
+# Large parts of env.*, of which only the size is shown.
+_COUNTED_ENV: Final = ("packages", "variables", "ranks")
+_LONG_ENV: Final = "git.diff"
+
+
+@click.command()
+@click.argument("run")
+@project_option
+@click.option("--metrics", "prefix", metavar="PREFIX", default=None, help="Only metrics that begin with PREFIX.")
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"Most metrics to list.  [default: {_METRICS_SHOWN}; all with --json]"
+)
+@url_option
+@json_option
+def show(
+    run: str, project: str | None, prefix: str | None, limit: int | None, url: str | None, as_json: bool
+) -> None:
+    """Show one run: its config, tags, environment, health and metrics.
+
+    RUN is PROJECT/RUN_ID, or RUN_ID, which is looked for in --project, else in all projects.
+
+    \b
+    Example: thalweg show digits/20260101-abcdefgh --metrics train/
+    """
+    client = connect(url)
+    found = locate(client, run, project)
+    most = limit if as_json or limit else _METRICS_SHOWN
+    pages = client.pages(found.path + "/metrics", "metrics", prefix=prefix, limit=most and most + 1)
+    metrics = list(islice(pages, most and most + 1))
+    if as_json:
+        output.print_json({"project": found.project, **found.document, "metrics": metrics[:most]})
+        return
+    print_run(found, datetime.now(timezone.utc))
+    print_metrics(metrics[:most])
+    if most and len(metrics) > most:
+        output.note(f"Only the first {most} metrics are shown. Choose others with --metrics PREFIX or --limit.")
+
+
+def print_run(found: LocatedRun, now: datetime) -> None:
+    """Everything but the metrics."""
+    run = found.document
+    name = f" ({run['name']})" if run["name"] else ""
+    click.echo(click.style(formats.plain(f"{found.project}/{found.run_id}{name}"), bold=True))
+    output.print_pairs("Run", _summary(run, now))
+    output.print_pairs("Config", {path: _shown(value) for path, value in formats.leaves(run["config"])})
+    output.print_pairs("Environment", _environment(run["env"]))
+    output.print_pairs("Points", _points(run["health"]["counters"]))
+    _print_writers(run["health"]["writers"])
+
+
+def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
+    lines = {
+        "status": run["status"],
+        "created": formats.local_time(run["created_at"]),
+        "last seen": formats.local_time(run["last_seen_at"]),
+        "ended": formats.local_time(run["ended_at"]),
+        "duration": formats.run_duration(run, now),
+        "last step": formats.step(run["last_step"]),
+        "tags": ", ".join(run["tags"]),
+        "notes": run["notes"],
+        "lineage": _lineage(run["lineage"]),
+    }
+    return {key: text for key, text in lines.items() if text}
+
+
+def _lineage(segments: list[dict[str, Any]]) -> str:
+    """The way from the root to a run; empty for a run that is no fork."""
+    if len(segments) < 2:
+        return ""
+    return " -> ".join(
+        part["run_id"] + (f" (to step {formats.step(part['upto'])})" if part["upto"] is not None else "")
+        for part in segments
+    )
+
+
+def _environment(env: Mapping[str, Any]) -> dict[str, str]:
+    lines = {}
+    for path, value in formats.leaves({key: value for key, value in env.items() if key not in _COUNTED_ENV}):
+        if path == _LONG_ENV:
+            lines[path] = formats.count(len(str(value).splitlines()), "line")
+        elif not path.endswith("_at_us"):
+            lines[path] = formats.size(value) if path.endswith("_bytes") else _shown(value)
+    return lines | {key: formats.count(len(env[key]), "entry") for key in _COUNTED_ENV if env.get(key)}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = " ".join(value)
+    return formats.shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _VALUE_CHARS)
+
+
+def _points(counters: Mapping[str, int]) -> dict[str, str]:
+    """What became of the points: where a reason is listed, something was lost and why."""
+    lines = {reason.replace("_", " ", 1): f"{points:,}" for reason, points in counters.items() if points}
+    rejected = sum(points for reason, points in counters.items() if reason.startswith("rejected_"))
+    waiting = counters.get("logged", 0) - counters.get("accepted", 0) - rejected
+    return lines | ({"on their way": f"{waiting:,}"} if waiting > 0 else {})
+
+
+def _print_writers(writers: list[dict[str, Any]]) -> None:
+    if not writers:
+        return
+    click.echo(click.style("\nWriters", bold=True))
+    columns = ("rank", "kind", "host", "pid", "state", "last seen")
+    rows = [
+        (
+            str(writer["rank"]),
+            "training" if writer["primary"] else "helper",
+            writer["host"],
+            str(writer["pid"] or ""),
+            _state(writer),
+            formats.local_time(writer["last_seen_at"]),
+        )
+        for writer in writers
+    ]
+    output.print_table(columns, rows, right=("rank", "pid"))
+    for writer in writers:
+        if writer["exception"]:
+            trace = writer["traceback"] or writer["exception"]
+            text = "\n".join(formats.plain(line) for line in trace.rstrip().splitlines())
+            click.echo(click.style(f"\nRank {writer['rank']} ended with", bold=True) + f"\n{text}")
+
+
+def _state(writer: Mapping[str, Any]) -> str:
+    if writer["outcome"] is None:
+        return "running"
+    if writer["signal"] is not None:
+        return f"{writer['outcome']} (signal {writer['signal']})"
+    return writer["outcome"] + (f" (exit code {writer['exit_code']})" if writer["exit_code"] else "")
+
+
+def print_metrics(metrics: list[dict[str, Any]]) -> None:
+    """A table of metrics."""
+    if not metrics:
+        output.note("\nThere are no metrics.")
+        return
+    click.echo(click.style("\nMetrics", bold=True))
+    columns = ("metric", "last", "min", "at step", "max", "at step ", "first step", "last step", "ranks")
+    rows = [
+        (
+            metric["name"],
+            formats.number(metric["last"]),
+            formats.number(metric["min"]),
+            formats.step(metric["argmin"]),
+            formats.number(metric["max"]),
+            formats.step(metric["argmax"]),
+            formats.step(metric["first_step"]),
+            formats.step(metric["last_step"]),
+            str(metric["ranks"]),
+        )
+        for metric in metrics
+    ]
+    output.print_table(columns, rows, right=columns[1:])

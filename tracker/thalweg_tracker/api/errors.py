@@ -1,0 +1,66 @@
+"""Every error in one shape: {"error": {"code", "message", "hint"}}."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from thalweg_tracker.api.models import ErrorAnswer
+from thalweg_tracker.errors import EngineBusyError, EngineError, NotFoundError, RejectedError
+
+log = logging.getLogger(__name__)
+
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in (
+        (400, "The request cannot be answered as it is."),
+        (404, "It names something that is not there."),
+        (422, "A parameter or field has a wrong type or is out of range."),
+        (503, "The database is out of reach, out of room, or took too long."),
+    )
+}
+
+
+def _answer(status: int, code: str, message: str, hint: str = "") -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message, "hint": hint}}, status)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Makes an app answer all errors in the one shape."""
+
+    @app.exception_handler(RejectedError)
+    def rejected(request: Request, error: RejectedError) -> JSONResponse:
+        status = 404 if isinstance(error, NotFoundError) else 400
+        return _answer(status, error.code, error.message, error.hint)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return _answer(422, "invalid", f"{where or 'body'}: {first['msg']}", "See /docs for the API.")
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> JSONResponse:
+        code = "not_found" if error.status_code == 404 else "http_error"
+        return _answer(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}", "See /docs.")
+
+    @app.exception_handler(EngineBusyError)
+    def busy(request: Request, error: EngineBusyError) -> JSONResponse:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        answer = _answer(503, "database_busy", "the database is out of reach, out of room, or took too long", "Try again.")
+        answer.headers["Retry-After"] = "1"
+        return answer
+
+    @app.exception_handler(EngineError)
+    def failed(request: Request, error: EngineError) -> JSONResponse:
+        log.error("%s %s", request.method, request.url.path, exc_info=error)
+        return _answer(500, "database_error", "the database could not answer; the server's log says why")
+
+    @app.exception_handler(Exception)
+    def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return _answer(500, "internal_error", "this is a defect of the server; its log says where")

@@ -1,0 +1,152 @@
+"""The composition root: the only place that builds objects across layers, starts them and takes them down.
+
+gRPC runs on the main event loop; HTTP has a thread and loop of its own, so that a large answer being
+encoded delays no ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import uvicorn
+
+from thalweg.version import __version__
+from thalweg_tracker.api.application import make_api
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.embedded import EmbeddedEngine
+from thalweg_tracker.engine.migrate import migrate
+from thalweg_tracker.engine.server import ServerEngine
+from thalweg_tracker.errors import SettingError
+from thalweg_tracker.ingest.committer import Committer
+from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.ingest.service import IngestService, start_grpc
+from thalweg_tracker.model.settings import Address, EmbeddedStore, Store
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 10.0
+"""How long streams may go on after the order to stop, to get the acks of what was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a started server listens on; None where it does not have the role."""
+
+    grpc: Address | None
+    http: Address | None
+    engine: str
+
+
+def open_engine(store: Store) -> Engine:
+    """The engine of a store. Raises EngineError."""
+    return EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
+
+
+async def serve(
+    store: Store,
+    grpc_address: Address | None,
+    http_address: Address | None,
+    told: str | None,
+    on_ready: Callable[[Serving], None],
+) -> None:
+    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains.
+
+    `told`: gRPC address that the API names where another process has the ingest. Raises SettingError, EngineError.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    engine = await asyncio.to_thread(open_engine, store)
+    try:
+        if isinstance(store, EmbeddedStore):
+            await asyncio.to_thread(migrate, engine)
+        await _serve(engine, grpc_address, http_address, told, on_ready, stop)
+    finally:
+        engine.close()
+
+
+async def _serve(
+    engine: Engine,
+    grpc_address: Address | None,
+    http_address: Address | None,
+    told: str | None,
+    on_ready: Callable[[Serving], None],
+    stop: asyncio.Event,
+) -> None:
+    ingest = await Ingest.start(engine, grpc_address) if grpc_address else None
+    http: HttpThread | None = None
+    try:
+        ingest_address = str(ingest.address) if ingest else told
+        http = HttpThread(engine, http_address, ingest_address) if http_address else None
+        serving = Serving(ingest.address if ingest else None, http.address if http else None, engine.describe())
+        if isinstance(engine, EmbeddedEngine):
+            engine.announce(http=f"http://{serving.http}" if serving.http else None)
+        on_ready(serving)
+        await stop.wait()
+        log.info("stopping: taking in what is under way")
+    finally:
+        if ingest:
+            await ingest.stop()
+        if http:
+            await asyncio.to_thread(http.stop)
+
+
+class Ingest:
+    """The running ingest role."""
+
+    def __init__(self, server: grpc.aio.Server, committer: Committer, address: Address) -> None:
+        self.address = address
+        self._server = server
+        self._committer = committer
+
+    @classmethod
+    async def start(cls, engine: Engine, address: Address) -> Ingest:
+        """Listens. Raises SettingError if the address is taken."""
+        committer = Committer(engine)
+        server, bound = await start_grpc(IngestService(Registry(engine), committer), address)
+        return cls(server, committer, bound)
+
+    async def stop(self) -> None:
+        """Takes no new streams, gives the old ones time for their acks, commits what is left."""
+        await self._server.stop(DRAIN_S)
+        await self._committer.close()
+
+
+class HttpThread:
+    """The running HTTP role: uvicorn in a thread of its own."""
+
+    def __init__(self, engine: Engine, address: Address, grpc_address: str | None) -> None:
+        """Listens. Raises SettingError if the address is taken."""
+        self._socket = _listen(address)
+        self.address = Address(address.host, self._socket.getsockname()[1])
+        app = make_api(engine, __version__, grpc_address)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S))
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answers what was asked, then stops."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise SettingError("--http", str(address), f"an address that is free ({error.strerror})") from error
+    return listener

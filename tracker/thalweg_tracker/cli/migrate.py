@@ -1,0 +1,45 @@
+"""`thalweg migrate`: brings a database to the newest schema."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from thalweg_tracker.app import open_engine
+from thalweg_tracker.engine import migrate as migrations
+from thalweg_tracker.errors import TrackerError
+from thalweg_tracker.model.settings import parse_store
+
+
+@click.command()
+@click.option("--store", envvar="THALWEG_STORE", help="A folder, or clickhouse://user:password@host:9000/database")
+@click.option("--data", envvar="THALWEG_DATA", help="Folder of an embedded database; the same as --store FOLDER.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL that is pending; change nothing but the list of migrations.")
+@click.option("--json", "as_json", is_flag=True, help="Print the names of the migrations as JSON.")
+def migrate(store: str | None, data: str | None, dry_run: bool, as_json: bool) -> None:
+    """Apply the migrations that a database lacks.
+
+    Example: thalweg migrate --store clickhouse://localhost:9000/thalweg --dry-run
+    """
+    where = store or data
+    if not where:
+        raise click.UsageError("name the database with --store or --data")
+    try:
+        engine = open_engine(parse_store("--store", where))
+        try:
+            todo = migrations.pending(engine) if dry_run else migrations.migrate(engine)
+        finally:
+            engine.close()
+    except TrackerError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    if as_json:
+        print(json.dumps({"pending" if dry_run else "applied": [f"{m.number:04d}_{m.name}" for m in todo]}))
+    elif not todo:
+        print("The schema is up to date.")
+    for migration in [] if as_json else todo:
+        print(f"-- {migration.number:04d}_{migration.name}" + ("" if dry_run else ": applied"))
+        if dry_run:
+            print(";\n".join(migration.statements) + ";")

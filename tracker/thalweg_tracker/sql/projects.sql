@@ -1,0 +1,15 @@
+-- Projects after `after`, by name, with the number of their runs.
+SELECT
+    project,
+    uniqExact(run_id) AS runs,
+    max(created_at) AS last_created_at
+FROM
+(
+    SELECT project, run_id, min(created_at) AS created_at
+    FROM runs
+    WHERE project > {after:String}
+    GROUP BY project, run_id
+)
+GROUP BY project
+ORDER BY project
+LIMIT {limit:UInt32}
