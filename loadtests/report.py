@@ -56,7 +56,9 @@ class Report:
         """Adds a figure and prints it."""
         figure = Figure(name, unit, list(values), wanted)
         self.figures.append(figure)
-        print(f"{name}: {figure.median:,.4g} {unit} (min {min(values):,.4g}, max {max(values):,.4g}) {wanted}", flush=True)
+        print(
+            f"{name}: {figure.median:,.4g} {unit} (min {min(values):,.4g}, max {max(values):,.4g}) {wanted}", flush=True
+        )
 
     def write(self, name: str) -> None:
         """Writes reports/<name>.md and .json."""
@@ -86,7 +88,11 @@ class Report:
 def describe_machine() -> dict[str, Any]:
     """Processor, memory, system and versions."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     return {

@@ -1,9 +1,9 @@
 """Thalweg: experiment tracking for teams that train large models.
 
-    import thalweg
+import thalweg
 
-    with thalweg.init(project="digits", config={"lr": 0.1}) as run:
-        run.log({"train/loss": 0.5}, step=1)
+with thalweg.init(project="digits", config={"lr": 0.1}) as run:
+    run.log({"train/loss": 0.5}, step=1)
 """
 
 from thalweg.errors import InputError, NotFoundError, ServerError, SettingError, ThalwegError

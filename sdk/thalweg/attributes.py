@@ -26,13 +26,14 @@ def join(*parts: str) -> str:
     return path
 
 
-def leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Path and JSON text of each leaf of nested mappings. Raises InputError."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from leaves(join(path, str(key)), inner)
-    else:
-        yield path, to_json(path, value)
+def flatten(values: Mapping[Any, Any], *prefix: str) -> Iterator[tuple[str, Any]]:
+    """Path and value of each leaf of nested mappings. Raises InputError."""
+    for key, value in values.items():
+        path = join(*prefix, str(key))
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, path)
+        else:
+            yield path, value
 
 
 def to_json(path: str, value: Any) -> str:

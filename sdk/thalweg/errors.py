@@ -1,10 +1,10 @@
 """The SDK's errors: one class per reaction.
 
-    ThalwegError
-    ├── SettingError         a setting is wrong: mend it
-    ├── InputError           a value given to the SDK is wrong (raised at init, and by log() where strict)
-    └── ServerError          the server answered with an error, or not at all
-        └── NotFoundError    there is no such thing on the server
+ThalwegError
+├── SettingError         a setting is wrong: mend it
+├── InputError           a value given to the SDK is wrong (raised at init, and by log() where strict)
+└── ServerError          the server answered with an error, or not at all
+    └── NotFoundError    there is no such thing on the server
 """
 
 from __future__ import annotations

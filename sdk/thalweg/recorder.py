@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any, Final
 
+from thalweg import attributes
 from thalweg.console import call_site, say
 from thalweg.errors import InputError
 from thalweg.sender.launch import start_sender
@@ -183,6 +184,19 @@ class Recorder:
             self._complaints.add(key)
             say(message)
 
+    def set_attributes(self, namespace: str, values: Mapping[Any, Any]) -> None:
+        """Writes attributes below a namespace. A bad one is left out with a word, or raises where strict."""
+        good: dict[str, str] = {}
+        try:
+            for path, value in attributes.flatten(values, namespace):
+                good[path] = attributes.to_json(path, value)
+        except InputError as error:
+            if self._strict:
+                raise
+            self._complain((namespace, str(error)), f"{error} ({call_site()})")
+        if good:
+            self.event("attributes", {"attributes": good})
+
     def event(self, kind: str, fields: dict[str, Any]) -> bool:
         """Writes one event. False where there was no room, or the run is finished."""
         if self._forked:
@@ -233,13 +247,16 @@ class Recorder:
         self._check_sender_due_us = time_us + self._restart_delay_us
         self._restart_delay_us = min(2 * self._restart_delay_us, _RESTART_MOST_US)
 
-    def close(self) -> None:
-        """Ends recording. The folder stays for the sender."""
+    def close(self, *, exiting: bool = False) -> None:
+        """Ends recording. The folder stays for the sender, which offline has nothing more to do but see the exit."""
         with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._writer.close()
-                _alive.discard(self)
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._writer.close()
+            _alive.discard(self)
+            if self._settings.mode == "offline" and self._sender is not None and not exiting:
+                self._sender.terminate()
 
     def after_fork(self) -> None:
         """In a forked child: leaves the parent's folder alone; the first word opens one of its own."""

@@ -65,9 +65,9 @@ class Run:
             self._recorder.log(values, step)
 
     def set_attributes(self, namespace: str, values: Mapping[str, Any]) -> None:
-        """Sets attributes below a namespace such as "config". Raises InputError where the run is strict."""
+        """Sets attributes below "config", "env" or "run". A bad one is warned about, or raises where strict."""
         if self._recorder is not None and values:
-            self._recorder.event("attributes", {"attributes": dict(attributes.leaves(namespace, values))})
+            self._recorder.set_attributes(namespace, values)
 
     def remove_attribute(self, path: str) -> None:
         """Removes one attribute by its whole path."""
@@ -76,8 +76,7 @@ class Run:
 
     def add_tags(self, *tags: str) -> None:
         """Adds tags to the run."""
-        if self._recorder is not None and tags:
-            self._recorder.event("attributes", {"attributes": {f"tags.{tag}": "true" for tag in tags}})
+        self.set_attributes("tags", dict.fromkeys(tags, True))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Waits until the server has acknowledged everything logged so far, and says whether it has.
@@ -100,7 +99,7 @@ class Run:
         return True
 
     def finish(self, exit_code: int = 0) -> None:
-        """Ends the run: "finished" for exit code 0, else "failed". Waits for the server's ack while it can be reached."""
+        """Ends the run: "finished" for exit code 0, else "failed". Waits for the ack of a server in reach."""
         self._end({"outcome": "failed" if exit_code else "finished", "exit_code": exit_code})
 
     def finish_with(self, error: BaseException) -> None:
@@ -122,12 +121,12 @@ class Run:
         if recorder.is_owner:
             recorder.event("ended", last_word)
             self._wait_for_delivery(recorder)
-        recorder.close()
+        recorder.close(exiting=bool(last_word.get("at_exit")))
 
     def _wait_for_delivery(self, recorder: Recorder) -> None:
         """Waits while the server takes records; says what happens with the rest."""
         if self._settings.mode == "offline":
-            say(f"run {self.run_id} is recorded in {recorder.folder}. Send it with: thalweg sync {self._settings.spool_dir}")
+            say(f"run {self.run_id} is recorded. To send it: thalweg sync {self._settings.spool_dir}")
             return
         started = time.monotonic()
         while not self.flush(timeout=0.25):
@@ -174,13 +173,13 @@ class Config(MutableMapping[str, Any]):
         """Sets several values with one record."""
         values = dict(*args, **kwargs)
         self._run.set_attributes("config", values)
-        self._values.update(_flat(values))
+        self._values.update(attributes.flatten(values))
 
     def __getitem__(self, path: str) -> Any:
-        return self._values[path.replace("/", ".")]
+        return self._values[attributes.join(path)]
 
     def __delitem__(self, path: str) -> None:
-        key = path.replace("/", ".")
+        key = attributes.join(path)
         del self._values[key]
         self._run.remove_attribute(f"config.{key}")
 
@@ -189,15 +188,6 @@ class Config(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        path = f"{prefix}.{key}".lstrip(".").replace("/", ".")
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, path)
-        else:
-            yield path, value
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:

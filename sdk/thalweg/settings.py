@@ -60,7 +60,7 @@ class Settings:
             url=_url(_first(url, environ.get("THALWEG_URL"), DEFAULT_URL)),
             project=name_setting("THALWEG_PROJECT", _first(project, environ.get("THALWEG_PROJECT"), "default")),
             mode=_mode(_first(mode, environ.get("THALWEG_MODE"), "online")),
-            spool_dir=Path(_first(spool_dir, environ.get("THALWEG_SPOOL_DIR"), default_spool_dir(environ))),
+            spool_dir=Path(spool_dir or environ.get("THALWEG_SPOOL_DIR") or default_spool_dir(environ)),
             token=_first(token, environ.get("THALWEG_TOKEN"), "") or None,
             run_id=_run_id(_first(run_id, environ.get("THALWEG_RUN_ID"), "")),
             rank=_rank(rank, environ),

@@ -64,7 +64,7 @@ def init(
     if settings.mode == "disabled":
         return Run(chosen, settings, None, on_finish=lambda run: None)
     recorder = Recorder(settings, chosen, next_step=_next_step(settings), strict=strict)
-    run = Run(chosen, settings, recorder, on_finish=lambda ended: _live.pop(id(ended), None))
+    run = Run(chosen, settings, recorder, on_finish=_forget)
     _live[id(run)] = run
     _install_hooks()
     run.set_attributes("run", {key: text for key, text in (("name", name), ("notes", notes)) if text is not None})
@@ -73,6 +73,10 @@ def init(
     _capture_environment(run, settings)
     say(_greeting(run, settings, recorder))
     return run
+
+
+def _forget(run: Run) -> None:
+    _live.pop(id(run), None)
 
 
 def _greeting(run: Run, settings: Settings, recorder: Recorder) -> str:

@@ -31,7 +31,7 @@ class ServerProcess:
     def __init__(
         self, data_dir: Path, *, http: str = "127.0.0.1:0", grpc: str = "127.0.0.1:0", log: Path | None = None
     ) -> None:
-        """Starts it and waits until it listens. `log` takes its standard error. Raises RuntimeError if it does not start."""
+        """Starts it and waits until it listens; `log` takes its standard error. Raises RuntimeError if it ends."""
         self.log = log or data_dir.with_name(data_dir.name + ".log")
         arguments = ["up", "--json", "--data", str(data_dir), "--http", http, "--grpc", grpc]
         with self.log.open("ab") as stderr:

@@ -17,8 +17,8 @@ from typing import Final
 
 import grpc
 import uvicorn
-
 from thalweg.version import __version__
+
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
@@ -32,6 +32,7 @@ from thalweg_tracker.model.settings import Address, EmbeddedStore, Store
 
 log = logging.getLogger(__name__)
 
+_BACKLOG: Final = 2048
 DRAIN_S: Final = 10.0
 """How long streams may go on after the order to stop, to get the acks of what was sent."""
 
@@ -146,6 +147,7 @@ def _listen(address: Address) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
+        listener.listen(_BACKLOG)  # from here on clients may connect, and wait for uvicorn
     except OSError as error:
         listener.close()
         raise SettingError("--http", str(address), f"an address that is free ({error.strerror})") from error

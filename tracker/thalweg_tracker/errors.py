@@ -1,12 +1,12 @@
 """The server's errors: one class per reaction.
 
-    TrackerError
-    ├── SettingError         a setting is wrong: mend it
-    ├── RejectedError        the request is wrong: HTTP 400 / 422, gRPC INVALID_ARGUMENT
-    │   └── NotFoundError    it names something that is not there: HTTP 404
-    └── EngineError          the database answered with an error: our fault, or its state
-        ├── EngineBusyError      out of reach or out of room for now: try again
-        └── EngineOwnedError     another process has the data folder
+TrackerError
+├── SettingError         a setting is wrong: mend it
+├── RejectedError        the request is wrong: HTTP 400 / 422, gRPC INVALID_ARGUMENT
+│   └── NotFoundError    it names something that is not there: HTTP 404
+└── EngineError          the database answered with an error: our fault, or its state
+    ├── EngineBusyError      out of reach or out of room for now: try again
+    └── EngineOwnedError     another process has the data folder
 """
 
 from __future__ import annotations

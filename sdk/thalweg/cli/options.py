@@ -16,9 +16,7 @@ url_option: Final = click.option(
 project_option: Final = click.option(
     "--project", "-p", envvar="THALWEG_PROJECT", metavar="P", help="Project of the run.  [default: THALWEG_PROJECT]"
 )
-json_option: Final = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."
-)
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 
 
 def settings(url: str | None) -> Settings:

@@ -30,9 +30,7 @@ _LONG_ENV: Final = "git.diff"
 )
 @url_option
 @json_option
-def show(
-    run: str, project: str | None, prefix: str | None, limit: int | None, url: str | None, as_json: bool
-) -> None:
+def show(run: str, project: str | None, prefix: str | None, limit: int | None, url: str | None, as_json: bool) -> None:
     """Show one run: its config, tags, environment, health and metrics.
 
     RUN is PROJECT/RUN_ID, or RUN_ID, which is looked for in --project, else in all projects.
@@ -98,7 +96,7 @@ def _environment(env: Mapping[str, Any]) -> dict[str, str]:
             lines[path] = formats.count(len(str(value).splitlines()), "line")
         elif not path.endswith("_at_us"):
             lines[path] = formats.size(value) if path.endswith("_bytes") else _shown(value)
-    return lines | {key: formats.count(len(env[key]), "entry") for key in _COUNTED_ENV if env.get(key)}
+    return lines | {key: formats.count(len(env[key]), "item") for key in _COUNTED_ENV if env.get(key)}
 
 
 def _shown(value: Any) -> str:
@@ -140,11 +138,10 @@ def _print_writers(writers: list[dict[str, Any]]) -> None:
 
 
 def _state(writer: Mapping[str, Any]) -> str:
-    if writer["outcome"] is None:
-        return "running"
+    outcome = str(writer["outcome"] or "running")
     if writer["signal"] is not None:
-        return f"{writer['outcome']} (signal {writer['signal']})"
-    return writer["outcome"] + (f" (exit code {writer['exit_code']})" if writer["exit_code"] else "")
+        return f"{outcome} (signal {writer['signal']})"
+    return f"{outcome} (exit code {writer['exit_code']})" if writer["exit_code"] else outcome
 
 
 def print_metrics(metrics: list[dict[str, Any]]) -> None:
@@ -153,7 +150,7 @@ def print_metrics(metrics: list[dict[str, Any]]) -> None:
         output.note("\nThere are no metrics.")
         return
     click.echo(click.style("\nMetrics", bold=True))
-    columns = ("metric", "last", "min", "at step", "max", "at step ", "first step", "last step", "ranks")
+    columns = ("metric", "last", "min", "at step", "max", "at step", "first step", "last step", "ranks")
     rows = [
         (
             metric["name"],

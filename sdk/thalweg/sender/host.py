@@ -14,7 +14,7 @@ import os
 import time
 from array import array
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from thalweg.spool import layout
 from thalweg.spool.state import State
@@ -38,6 +38,20 @@ class HostWriter:
         self._writer = SpoolWriter(self.folder, LIMIT_BYTES, segment_bytes=SEGMENT_BYTES)
         self._host = HostSampler(training_pid, Path.cwd())
         self._gpu = GpuSampler()
+        self._describe_gpus()
+
+    def _describe_gpus(self) -> None:
+        """Records the GPUs of this host as an attribute, if there are any."""
+        gpus = self._gpu.describe()
+        if gpus:
+            self._append("attributes", {"attributes": {"env.gpus": json.dumps(gpus)}})
+
+    def _append(self, kind: str, fields: dict[str, Any]) -> None:
+        event = {"time_us": time.time_ns() // 1000, "kind": kind, **fields}
+        try:
+            self._writer.append_event(json.dumps(event).encode())
+        except SpoolFullError:
+            log.warning("no room in the spool for the %s of the host sampler", kind)
 
     def sample(self, now_s: float, interval_s: float) -> None:
         """Appends one sample taken at `now_s`, seconds since the epoch. Drops it when there is no room."""
@@ -54,11 +68,7 @@ class HostWriter:
 
     def close(self) -> None:
         """Says the last word."""
-        event = {"time_us": time.time_ns() // 1000, "kind": "ended", "outcome": "finished", "exit_code": 0}
-        try:
-            self._writer.append_event(json.dumps(event).encode())
-        except SpoolFullError:
-            log.warning("no room for the last word of the host sampler")
+        self._append("ended", {"outcome": "finished", "exit_code": 0})
         self._writer.close()
         self._state.close()
 

@@ -20,16 +20,34 @@ _ENTRY: Final = "import sys; sys.path[0] = sys.argv.pop(1); from thalweg.sender.
 
 
 def start_sender(folder: Path, token: str | None, system_interval_s: float) -> subprocess.Popen[bytes]:
-    """Starts the process that delivers `folder`, with its output in sender.log. Raises OSError."""
+    """Starts the process that delivers `folder`, with its output in sender.log. Raises OSError.
+
+    It is handed a pidfd of this process: even if this process is gone before the sender has started, the
+    sender can tell how it ended.
+    """
     environment = dict(os.environ)
     if token:
         environment["THALWEG_TOKEN"] = token
-    with (folder / layout.LOG_FILE).open("ab") as log:
-        return subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
-            [sys.executable, "-c", _ENTRY, str(_ROOT), str(folder), str(system_interval_s)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
+    pidfd = _own_pidfd()
+    try:
+        with (folder / layout.LOG_FILE).open("ab") as log:
+            return subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
+                [sys.executable, "-c", _ENTRY, str(_ROOT), str(folder), str(system_interval_s), str(pidfd)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                pass_fds=() if pidfd < 0 else (pidfd,),
+            )
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+def _own_pidfd() -> int:
+    """A pidfd of this process; -1 where the system has none."""
+    try:
+        return os.pidfd_open(os.getpid())
+    except (OSError, AttributeError):
+        return -1

@@ -12,9 +12,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from thalweg.sender.delivery import Delivery, append_ending
 from thalweg.sender.host import HostWriter, try_host_lock
@@ -33,48 +32,57 @@ FSYNC_AFTER_S: Final = 1.0
 
 
 def main() -> None:
-    """Runs the sender: arguments are the folder and the interval of system metrics in seconds."""
+    """Runs the sender: arguments are folder, interval of system metrics in seconds, pidfd of the training or -1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    folder, interval_s = Path(sys.argv[1]), float(sys.argv[2])
+    folder, interval_s, pidfd = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training
-    asyncio.run(Sender(folder, interval_s).run())
+    asyncio.run(Sender(folder, interval_s, pidfd).run())
 
 
 class Sender:
     """The duties of one sender process."""
 
-    def __init__(self, folder: Path, interval_s: float) -> None:
+    def __init__(self, folder: Path, interval_s: float, pidfd: int) -> None:
         self._folder = folder
+        self._pidfd = pidfd
         self._interval_s = interval_s
         self._identity = layout.read_identity(folder)
         self._ending: Ending | None = None
+        self._run_is_over = asyncio.Event()
         self._leave = asyncio.Event()
         self._transport = GrpcTransport(self._identity.url, os.environ.get("THALWEG_TOKEN"))
 
     async def run(self) -> None:
         """Until everything is delivered, or nothing can be for long."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
-        duties: list[Coroutine[Any, Any, None]] = [self._watch(), self._fsync(), self._sample_host()]
-        background = [asyncio.create_task(duty) for duty in duties]
+        watching = asyncio.create_task(self._watch())
+        syncing = asyncio.create_task(self._fsync())
+        sampling = asyncio.create_task(self._sample_host())
         try:
             if self._identity.mode == "offline":
-                await self._seal_offline(background[0])
+                await self._seal_offline(watching)
             else:
                 await self._deliver()
         finally:
-            for task in background:
-                task.cancel()
-            results = await asyncio.gather(*background, return_exceptions=True)
+            self._run_is_over.set()
+            await asyncio.wait({sampling})  # it delivers its last samples
+            watching.cancel()
+            syncing.cancel()
+            results = await asyncio.gather(watching, syncing, sampling, return_exceptions=True)
             for result in results:
                 if isinstance(result, Exception):
                     log.error("a duty of the sender failed", exc_info=result)
 
     def _terminate(self) -> None:
-        asyncio.get_running_loop().call_later(TERMINATE_S, self._leave.set)
+        """On SIGTERM: a little time for the delivery; offline there is none."""
+        pause_s = 0.0 if self._identity.mode == "offline" else TERMINATE_S
+        asyncio.get_running_loop().call_later(pause_s, self._leave.set)
 
     async def _watch(self) -> None:
-        watch = ProcessWatch(self._identity.pid, self._identity.process_started)
+        watch = ProcessWatch(self._identity.pid, self._identity.process_started, self._pidfd)
         self._ending = await watch.ended()
+        if self._identity.mode == "offline":
+            self._run_is_over.set()
         log.info("process %d ended: %s", self._identity.pid, self._ending)
         watch.close()
 
@@ -128,7 +136,9 @@ class Sender:
 
     async def _seal_offline(self, watching: asyncio.Task[None]) -> None:
         """Offline there is nothing to deliver: waits for the end, and writes it down if the process could not."""
-        await watching
+        leave = asyncio.create_task(self._leave.wait())
+        await asyncio.wait({watching, leave}, return_when=asyncio.FIRST_COMPLETED)
+        leave.cancel()
         with layout.sender_lock(self._folder) as is_ours:
             if is_ours and self._ending is not None:
                 seal(self._folder, self._ending)
@@ -144,17 +154,27 @@ class Sender:
         if not self._interval_s or not self._identity.primary:
             return
         while (lock := try_host_lock(self._folder.parent, self._identity.project, self._identity.run_id)) is None:
-            await asyncio.sleep(self._interval_s)
+            if await self._is_over_after(self._interval_s):
+                return
         writer = HostWriter(self._folder.parent, self._host_identity(), self._identity.pid)
         delivery = asyncio.create_task(self._deliver_host(writer.folder))
         try:
-            while self._ending is None:
+            over = False
+            while not over:
                 await asyncio.to_thread(writer.sample, time.time(), self._interval_s)
-                await asyncio.sleep(self._interval_s - time.time() % self._interval_s)
+                over = await self._is_over_after(self._interval_s - time.time() % self._interval_s)
         finally:
             writer.close()
             os.close(lock)
             await delivery
+
+    async def _is_over_after(self, pause_s: float) -> bool:
+        """Waits so long, or until the run is over; tells which."""
+        try:
+            await asyncio.wait_for(self._run_is_over.wait(), pause_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
 
     def _host_identity(self) -> layout.Identity:
         return layout.Identity(

@@ -68,7 +68,8 @@ class GrpcTransport:
         address = await self._address()
         metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
         async with grpc.aio.insecure_channel(address, options=policy.CLIENT_OPTIONS) as channel:
-            call = ingest_pb2_grpc.IngestStub(channel).Stream(metadata=metadata)
+            stub = ingest_pb2_grpc.IngestStub(channel)  # type: ignore[no-untyped-call]  # generated without types
+            call = stub.Stream(metadata=metadata)
             stream = _GrpcStream(call)
             try:
                 await stream.hello(hello)
@@ -77,8 +78,11 @@ class GrpcTransport:
                 call.cancel()
 
 
+_Call = grpc.aio.StreamStreamCall[ingest_pb2.ClientRecords, ingest_pb2.ServerRecords]
+
+
 class _GrpcStream:
-    def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
+    def __init__(self, call: _Call) -> None:
         self._call = call
 
     async def hello(self, hello: pb.Hello) -> None:
@@ -100,7 +104,7 @@ class _GrpcStream:
             answer = await self._call.read()
         except grpc.RpcError as error:
             raise _reaction(error) from error
-        if answer is grpc.aio.EOF:
+        if not isinstance(answer, ingest_pb2.ServerRecords):  # grpc.aio.EOF
             raise await self._ending()
         kind = answer.WhichOneof("kind")
         if kind is None:

@@ -62,10 +62,11 @@ UNKNOWN: Final = Ending(None, None)
 class ProcessWatch:
     """Watches one process, told apart from a later one with the same pid by its start time."""
 
-    def __init__(self, pid: int, started_s: float) -> None:
+    def __init__(self, pid: int, started_s: float, pidfd: int = -1) -> None:
+        """Takes over `pidfd`, if it is not negative: one that the process opened of itself."""
         self._pid = pid
         self._started_s = started_s
-        self._pidfd = self._open()
+        self._pidfd = pidfd if pidfd >= 0 else self._open()
 
     def _open(self) -> int | None:
         try:

@@ -35,7 +35,7 @@ def json_column(values: NDArray[Any]) -> NDArray[Any] | list[float | str]:
 
 
 def series_json(table: pa.Table | None, order: dict[tuple[str, str], int], *, with_time: bool) -> bytes:
-    """The answer to POST /series. `table`: rows in long form, ordered within each series; `order`: of (run_id, name)."""
+    """The answer to POST /series, from rows in long form, ordered within each series; `order` is of (run_id, name)."""
     series = [] if table is None else list(_split(table, with_time=with_time))
     series.sort(key=lambda one: (order[one["run_id"], one["name"]], one.get("rank", 0)))
     return orjson.dumps({"series": series}, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -52,7 +52,9 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineBusyError)
     def busy(request: Request, error: EngineBusyError) -> JSONResponse:
         log.warning("%s %s: %s", request.method, request.url.path, error)
-        answer = _answer(503, "database_busy", "the database is out of reach, out of room, or took too long", "Try again.")
+        answer = _answer(
+            503, "database_busy", "the database is out of reach, out of room, or took too long", "Try again."
+        )
         answer.headers["Retry-After"] = "1"
         return answer
 

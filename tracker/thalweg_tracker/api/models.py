@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
-
 from thalweg.wire import limits as wire_limits
+
 from thalweg_tracker.api.encode import json_number
 from thalweg_tracker.model import limits
 
@@ -105,7 +105,7 @@ class WriterState(BaseModel):
 
 
 class RunHealth(BaseModel):
-    """What became of the run's points: `logged` by the SDK, `accepted` by the server, dropped and rejected by reason."""
+    """What became of the run's points: `logged` by the SDK, `accepted` by the server, or a reason for their loss."""
 
     counters: dict[str, int]
     writers: list[WriterState]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 import pyarrow as pa
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
-
 from thalweg.wire import limits as wire_limits
+
 from thalweg_tracker.api import models
 from thalweg_tracker.api.encode import ARROW_STREAM, arrow_bytes, from_cursor, series_json, to_cursor
 from thalweg_tracker.api.errors import RESPONSES
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.model import limits
+from thalweg_tracker.model.keys import RunKey
 from thalweg_tracker.query import metrics as metric_queries
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import series as series_queries
@@ -110,7 +112,7 @@ def _series_request(engine: Engine, project: str, query: models.SeriesQuery) -> 
     )
 
 
-def _existing(engine: Engine, project: str, run_ids: list[str]) -> list[run_queries.RunKey]:
+def _existing(engine: Engine, project: str, run_ids: list[str]) -> list[RunKey]:
     """Keys of runs, in the same order. Raises NotFoundError naming the first that is missing."""
     keys = run_queries.existing_keys(engine, project, run_ids)
     for run_id in run_ids:
@@ -129,7 +131,7 @@ def _arrow(engine: Engine, asked: series_queries.SeriesRequest, with_time: bool)
     return arrow_bytes(batches(), pa.schema([("run_id", pa.string()), ("name", pa.string())]))
 
 
-def _micros(moment: Any) -> int:
+def _micros(moment: datetime) -> int:
     return round(moment.timestamp() * 1e6)
 
 
@@ -149,7 +151,5 @@ def _run(found: run_queries.RunDetails) -> models.Run:
         env=found.attributes.get("env", {}),
         lineage=[models.LineageStep(run_id=found.summary.run_id, branch=0, upto=None)],
         last_step=found.last_step,
-        health=models.RunHealth(
-            counters=counters, writers=[models.WriterState(**writer) for writer in found.writers]
-        ),
+        health=models.RunHealth(counters=counters, writers=[models.WriterState(**writer) for writer in found.writers]),
     )

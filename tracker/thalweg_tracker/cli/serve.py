@@ -115,7 +115,11 @@ def _run(
 def _role_store(key: str, text: str) -> Store:
     store = parse_store(key, text)
     if isinstance(store, EmbeddedStore) == (key == "--store"):
-        wanted = "clickhouse://host:port/database" if key == "--store" else "a folder; servers are for `thalweg ingest` and `thalweg api`"
+        wanted = (
+            "clickhouse://host:port/database"
+            if key == "--store"
+            else "a folder; servers are for `thalweg ingest` and `thalweg api`"
+        )
         raise click.UsageError(f"{key} {text}: wanted {wanted}")
     return store
 

@@ -2,10 +2,15 @@
 
 Guarantees of every engine:
  * all methods may be called from any thread, several at a time;
- * `insert` is atomic for one table: after it returns, its rows survive `kill -9` of this process; if it
-   raises, the rows may or may not be there, so it must be safe to insert them again;
+ * `insert` is atomic for one table, up to a million rows: after it returns, its rows survive `kill -9` of
+   this process; if it raises, the rows may or may not be there, so it must be safe to insert them again;
  * parameters are bound, never pasted into SQL: `{name:Type}` in the text, a Python value in `parameters`;
  * errors are EngineError, EngineBusyError where trying again makes sense.
+
+SQL is one statement without the clauses SETTINGS and FORMAT. The types of an answer are alike on every engine
+for these columns, and fields are nullable: numbers, Bool, String as utf8, DateTime64(6, 'UTC') as
+timestamp[us, UTC], and Nullable, Array, Map and SimpleAggregateFunction of these. A query casts anything
+else, tuples above all, to one of them.
 """
 
 from __future__ import annotations
@@ -24,13 +29,13 @@ class Engine(Protocol):
     """A ClickHouse database."""
 
     def insert(self, table: str, rows: pa.Table) -> None:
-        """Appends rows. Column names and types are those of the table, DateTime64(6) as timestamp[us, UTC]."""
+        """Appends rows, without nulls. Column names and types are those of the table, times as timestamp[us, UTC]."""
 
     def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
-        """The whole answer. Strings come as utf8, DateTime64 as timestamp."""
+        """The whole answer. Past `timeout_s` it raises EngineBusyError with code 159."""
 
     def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
-        """The answer in batches, in bounded memory. The caller exhausts or closes the iterator."""
+        """The answer in batches, none if it has no rows, in bounded memory. The caller exhausts or closes it."""
 
     def execute(self, sql: str) -> None:
         """Runs a statement without an answer, such as DDL."""
@@ -39,4 +44,4 @@ class Engine(Protocol):
         """One line for people: what and where."""
 
     def close(self) -> None:
-        """Lets go of everything. No call may be under way, none may follow."""
+        """Lets go of everything. No call or stream may be under way, none may follow."""

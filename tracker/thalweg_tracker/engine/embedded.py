@@ -1,8 +1,11 @@
 """The embedded engine: chDB, the ClickHouse engine in this process. A folder is the database.
 
-One process owns the folder (`owner.json`, locked). chDB allows one engine path per process, and a query
-on a connection that has an open stream returns nothing, silently: so one connection a thread, and a
-connection of its own for each stream.
+One process owns the folder (`owner.json`, locked), and has one folder open at a time: chDB's engine starts
+with the first connection and ends with the last one, so one stays open, unused, until `close`.
+
+A call takes a connection of the pool for itself. Two facts of chDB 4.4 make wrong answers otherwise: a query
+on a connection with an open stream returns nothing, so a stream has its own; and after a query that failed on
+its way, the next answer begins with what that one had written, so its connection is closed.
 """
 
 from __future__ import annotations
@@ -12,26 +15,25 @@ import json
 import os
 import re
 import socket
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import chdb
 import pyarrow as pa
 
+from thalweg_tracker.engine.answers import nullable
 from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
+from thalweg_tracker.engine.failures import engine_error
 from thalweg_tracker.engine.literals import parameter_texts, quote_identifier
-from thalweg_tracker.errors import EngineBusyError, EngineError, EngineOwnedError
+from thalweg_tracker.errors import EngineError, EngineOwnedError
 
 OWNER_FILE: Final = "owner.json"
 DATABASE: Final = "thalweg"
 _CODE: Final = re.compile(r"Code: (\d+)\.")
-# CANNOT_WRITE_TO_FILE_DESCRIPTOR, TIMEOUT_EXCEEDED, SOCKET_TIMEOUT, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE,
-# TOO_MANY_PARTS
-_STREAM_ROWS: Final = 65_536
-_BUSY_CODES: Final = frozenset({75, 159, 209, 241, 243, 252})
 
 
 class EmbeddedEngine:
@@ -40,38 +42,36 @@ class EmbeddedEngine:
     def __init__(self, data_dir: Path) -> None:
         """Opens or makes the database. Raises EngineOwnedError, which names the owner; EngineError."""
         self._data_dir = data_dir
+        self._path = str(data_dir / "clickhouse")
+        self._idle: deque[Any] = deque()  # as many connections as there ever were calls at once
+        self._owner = _take_ownership(data_dir)
         try:
-            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._owner = _take_ownership(data_dir)
-        except OSError as error:
-            raise EngineError(f"cannot open the data folder {data_dir}: {error.strerror}") from error
-        self._local = threading.local()
-        self._connections: list[Any] = []
-        self._lock = threading.Lock()
-        connection = self._open_connection()
-        connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
-        connection.close()
-
-    def _open_connection(self) -> Any:
-        try:
-            return chdb.connect(str(self._data_dir / "clickhouse"))
-        except RuntimeError as error:
-            raise _as_engine_error(error) from error
+            with _engine_errors():
+                self._first_connection = self._connect()
+        except EngineError:
+            os.close(self._owner)
+            raise
 
     def _connect(self) -> Any:
-        connection = self._open_connection()
+        connection: Any = chdb.connect(self._path)  # type: ignore[no-untyped-call]  # chdb has no types
+        connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         connection.query(f"USE {DATABASE}")
         return connection
 
-    @property
-    def _connection(self) -> Any:
-        """This thread's connection."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            with self._lock:
-                self._connections.append(connection)
-        return connection
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection for one call."""
+        with _engine_errors():
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """See contract. chDB's `Python()` reads the Arrow table `rows` of this frame in place.
@@ -80,42 +80,35 @@ class EmbeddedEngine:
         """
         columns = ", ".join(quote_identifier(name) for name in rows.schema.names)
         statement = f"INSERT INTO {quote_identifier(table)} ({columns}) SELECT {columns} FROM Python(rows)"  # noqa: S608
-        try:
-            self._connection.query(f"{statement} SETTINGS max_threads = 1")  # keeps the order of the rows
-        except RuntimeError as error:
-            raise _as_engine_error(error) from error
+        with self._connection() as connection:
+            connection.query(f"{statement} SETTINGS max_threads = 1")  # keeps the order of the rows
 
     def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
         """See contract."""
-        texts = parameter_texts(parameters)
         if timeout_s is not None:
             sql = f"{sql}\nSETTINGS max_execution_time = {float(timeout_s)}"
-        try:
-            answer = self._connection.query(sql, "ArrowStream", params=texts).bytes()
-        except RuntimeError as error:
-            raise _as_engine_error(error) from error
+        with self._connection() as connection:
+            answer = connection.query(sql, "ArrowStream", params=parameter_texts(parameters)).bytes()
         if not answer:
-            raise EngineError(f"the engine gave no answer to: {sql[:200]}")
+            raise EngineError(f"cannot read the answer, there is none, to: {sql[:200]}")
         with pa.ipc.open_stream(answer) as reader:
-            return reader.read_all()
+            return nullable(reader.read_all())
 
     def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
         """See contract. Uses a connection of its own."""
-        connection = self._connect()
-        try:
-            answer = connection.send_query(sql, "Arrow", params=parameter_texts(parameters))
-            yield from answer.record_batch(rows_per_batch=_STREAM_ROWS)
-        except RuntimeError as error:
-            raise _as_engine_error(error) from error
-        finally:
-            connection.close()
+        with _engine_errors():
+            connection = self._connect()
+            try:
+                with connection.send_query(sql, "Arrow", params=parameter_texts(parameters)) as chunks:
+                    for chunk in chunks:
+                        yield from map(nullable, _batches(chunk.bytes()))
+            finally:
+                connection.close()
 
     def execute(self, sql: str) -> None:
         """See contract."""
-        try:
-            self._connection.query(sql)
-        except RuntimeError as error:
-            raise _as_engine_error(error) from error
+        with self._connection() as connection:
+            connection.query(sql)
 
     def describe(self) -> str:
         """See contract."""
@@ -123,21 +116,35 @@ class EmbeddedEngine:
 
     def announce(self, **facts: object) -> None:
         """Adds facts, such as the addresses served, to what a second opener is told."""
-        _write_owner(self._owner, facts)
+        _write_owner(self._owner, {**_read_owner(self._owner), **facts})
 
     def close(self) -> None:
-        """See contract."""
-        for connection in self._connections:
+        """See contract. Afterwards this process may open another folder."""
+        for connection in (*self._idle, self._first_connection):
             connection.close()
-        self._connections.clear()
         os.close(self._owner)
 
 
-def _take_ownership(data_dir: Path) -> int:
-    """The descriptor of the locked owner file. Raises EngineOwnedError."""
-    path = data_dir / OWNER_FILE
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _batches(arrow_file: bytes) -> list[pa.RecordBatch]:
+    with pa.ipc.open_file(arrow_file) as reader:
+        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """chDB raises RuntimeError, with ClickHouse's number in its text."""
     try:
+        yield
+    except RuntimeError as error:
+        found = _CODE.search(str(error))
+        raise engine_error(int(found[1]) if found else 0, str(error)) from error
+
+
+def _take_ownership(data_dir: Path) -> int:
+    """The descriptor of the locked owner file. Raises EngineOwnedError, EngineError."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data_dir / OWNER_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = _read_owner(descriptor)
@@ -148,7 +155,10 @@ def _take_ownership(data_dir: Path) -> int:
             + (f" and serves {owner['http']}" if owner.get("http") else "")
             + ". Stop that process first, or choose another folder with --data."
         ) from None
-    _write_owner(descriptor, {})
+    except OSError as error:
+        raise EngineError(f"cannot open the data folder {data_dir}: {error.strerror}") from error
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    _write_owner(descriptor, {"since": since, "pid": os.getpid(), "host": socket.gethostname()})
     return descriptor
 
 
@@ -161,18 +171,6 @@ def _read_owner(descriptor: int) -> dict[str, Any]:
 
 
 def _write_owner(descriptor: int, facts: dict[str, object]) -> None:
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    document = {"since": since, **_read_owner(descriptor), "pid": os.getpid(), "host": socket.gethostname()}
-    if not facts:
-        document = {"since": since, "pid": os.getpid(), "host": socket.gethostname()}
-    text = json.dumps({**document, **facts}, default=str).encode()
+    text = json.dumps(facts, default=str).encode()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text, 0)
-
-
-def _as_engine_error(error: BaseException) -> EngineError:
-    text = str(error)
-    found = _CODE.search(text)
-    code = int(found.group(1)) if found else 0
-    kind = EngineBusyError if code in _BUSY_CODES else EngineError
-    return kind(text, code)

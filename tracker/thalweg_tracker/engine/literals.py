@@ -26,6 +26,11 @@ def parameter_texts(parameters: Parameters) -> Mapping[str, str]:
     return {name: _text(value) for name, value in parameters.items()}
 
 
+def between_quotes(text: str) -> str:
+    """A text as it stands between the quotes of an SQL literal."""
+    return text.translate(_QUOTED)
+
+
 def _text(value: Scalar | Sequence[Scalar]) -> str:
     if isinstance(value, str):
         return value.translate(_TSV)  # scalars are parsed as a TSV field
@@ -35,8 +40,10 @@ def _text(value: Scalar | Sequence[Scalar]) -> str:
 
 
 def _element(value: Scalar) -> str:
-    return f"'{value.translate(_QUOTED)}'" if isinstance(value, str) else _number(value)
+    return f"'{between_quotes(value)}'" if isinstance(value, str) else _number(value)
 
 
 def _number(value: bool | int | float) -> str:
-    return str(int(value)) if isinstance(value, bool) else repr(value)
+    if isinstance(value, float):
+        return float.__repr__(value)  # `repr` of its subclass numpy.float64 is no number
+    return str(int(value))

@@ -20,6 +20,7 @@ from thalweg_tracker.errors import EngineError
 _FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, sha256 String)
 ENGINE = ReplacingMergeTree ORDER BY number"""
+_ROW: Final = pa.schema([("number", pa.uint32()), ("name", pa.string()), ("sha256", pa.string())])
 _CREATE: Final = re.compile(r"\bCREATE (TABLE|MATERIALIZED VIEW) (?!IF NOT EXISTS)")
 
 
@@ -38,8 +39,8 @@ class Migration:
 
     @property
     def statements(self) -> list[str]:
-        """The statements, without comments."""
-        bare = re.sub(r"--[^\n]*\n", "", self.text)
+        """The statements, without comments. Neither `--` nor `;` may stand in a text literal."""
+        bare = re.sub(r"--[^\n]*", "", self.text)
         return [part.strip() for part in bare.split(";") if part.strip()]
 
 
@@ -47,33 +48,41 @@ def shipped() -> list[Migration]:
     """All migrations of this version, in order."""
     files = resources.files("thalweg_tracker.schema").iterdir()
     found = [(match, file) for file in files if (match := _FILE.fullmatch(file.name))]
-    migrations = [Migration(int(m[1]), m[2], file.read_text()) for m, file in found]
+    migrations = [Migration(int(m[1]), m[2], file.read_text("utf-8")) for m, file in found]
     return sorted(migrations, key=lambda migration: migration.number)
 
 
 def pending(engine: Engine) -> list[Migration]:
-    """Migrations that the database lacks. Raises EngineError if it is newer, or differs."""
-    engine.execute(_TABLE)
-    rows = engine.query("SELECT number, sha256 FROM migrations FINAL ORDER BY number").to_pylist()
-    applied = {row["number"]: row["sha256"] for row in rows}
+    """Migrations that the database lacks. Changes nothing. Raises EngineError if it is newer, or differs."""
+    applied = _applied(engine)
     known = {migration.number: migration for migration in shipped()}
     for number, sha256 in applied.items():
         if number not in known:
-            raise EngineError(f"the database has schema {number}, newer than this version's {max(known)}: upgrade thalweg")
+            raise EngineError(
+                f"cannot use the database: it has schema {number}, newer than this version's {max(known)}."
+                " Upgrade thalweg."
+            )
         if known[number].sha256 != sha256:
-            raise EngineError(f"migration {number} of the database is not the one of this version")
+            raise EngineError(f"cannot use the database: its migration {number} is not that of this version")
     return [migration for number, migration in sorted(known.items()) if number not in applied]
+
+
+def _applied(engine: Engine) -> dict[int, str]:
+    """Number to hash."""
+    tables = "SELECT name FROM system.tables WHERE database = currentDatabase() AND name = 'migrations'"
+    if not engine.query(tables).num_rows:
+        return {}
+    rows = engine.query("SELECT number, sha256 FROM migrations FINAL ORDER BY number").to_pylist()
+    return {row["number"]: row["sha256"] for row in rows}
 
 
 def migrate(engine: Engine) -> list[Migration]:
     """Applies what is pending and returns it."""
     todo = pending(engine)
+    engine.execute(_TABLE)
     for migration in todo:
         for statement in migration.statements:
             engine.execute(_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", statement))
         row = {"number": [migration.number], "name": [migration.name], "sha256": [migration.sha256]}
-        engine.insert("migrations", pa.table(row, schema=_MIGRATION_ROW))
+        engine.insert("migrations", pa.table(row, schema=_ROW))
     return todo
-
-
-_MIGRATION_ROW: Final = pa.schema([("number", pa.uint32()), ("name", pa.string()), ("sha256", pa.string())])

@@ -1,34 +1,36 @@
 """ClickHouse servers over the native protocol, through clickhouse-driver.
 
-A pool of connections, one user each at a time. Hosts hold the same data: a connection that breaks is
-opened again on the next host. Reads are tried again once on another host; inserts are not, the caller
-knows whether that is safe.
+A pool of connections, one user each at a time; a stream has its own. Hosts hold the same data: the driver
+checks a connection before each use and opens it again, on the first host that answers, where it is gone. So
+what can fail is the call during which a host goes away: a read is run once more, an insert is not, as its
+caller knows whether that is safe.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import pyarrow as pa
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
-from clickhouse_driver.errors import NetworkError, ServerException
 
+from thalweg_tracker.engine.answers import nullable
 from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
-from thalweg_tracker.engine.literals import quote_identifier
-from thalweg_tracker.errors import EngineBusyError, EngineError
+from thalweg_tracker.engine.failures import NETWORK_ERROR, SOCKET_TIMEOUT, engine_error
+from thalweg_tracker.engine.literals import between_quotes, parameter_texts, quote_identifier
+from thalweg_tracker.errors import EngineBusyError
 from thalweg_tracker.model.settings import ServerStore
 
 T = TypeVar("T")
 
 POOL_SIZE: Final = 16
+POOL_WAIT_S: Final = 60
 CONNECT_TIMEOUT_S: Final = 5
 ANSWER_TIMEOUT_S: Final = 300
-_BUSY_CODES: Final = frozenset({159, 202, 209, 210, 241, 243, 252, 425})
 _SETTINGS: Final = {"use_numpy": True, "server_side_params": True}
 
 
@@ -36,20 +38,20 @@ class ServerEngine:
     """ClickHouse servers."""
 
     def __init__(self, store: ServerStore) -> None:
-        """Connects once, to fail early, and makes the database. Raises EngineBusyError, EngineError."""
+        """Connects once, to fail early, and makes the database. Raises EngineBusyError, EngineError, RejectedError."""
+        # It says for each block of each array that Python objects are made of it.
+        logging.getLogger("clickhouse_driver.columns.service").setLevel(logging.ERROR)
         self._store = store
-        self._host = 0
-        self._idle: queue.LifoQueue[Client | None] = queue.LifoQueue()
+        database = quote_identifier(store.database)
+        with _disconnected(self._client("default")) as client, _engine_errors():
+            client.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
+        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
         for _ in range(POOL_SIZE):
-            self._idle.put(None)
-        bootstrap = self._call(lambda: self._connect("default"))
-        self._call(lambda: bootstrap.execute(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(store.database)}"))
-        bootstrap.disconnect()
+            self._idle.put(self._client(store.database))
 
-    def _connect(self, database: str) -> Client:
-        """A client whose first host is the one that worked last; the driver tries the others in turn."""
-        hosts = self._store.hosts[self._host :] + self._store.hosts[: self._host]
-        (host, port), others = hosts[0], hosts[1:]
+    def _client(self, database: str) -> Client:
+        """A client that connects when used."""
+        (host, port), *others = self._store.hosts
         return Client(
             host,
             port,
@@ -58,86 +60,59 @@ class ServerEngine:
             password=self._store.password,
             connect_timeout=CONNECT_TIMEOUT_S,
             send_receive_timeout=ANSWER_TIMEOUT_S,
-            alt_hosts=",".join(f"{name}:{number}" for name, number in others) or None,
-            settings=dict(_SETTINGS),
+            alt_hosts=",".join(f"{name}:{number}" for name, number in others),
+            settings=_SETTINGS,
             client_name="thalweg",
         )
 
-    @contextmanager
-    def _client(self) -> Iterator[Client]:
-        """A client of the pool, for one user. It is not given back after an error that leaves it in doubt."""
-        client = self._idle.get()
+    def _run(self, action: Callable[[Client], T]) -> T:
+        """Runs it with a client of the pool. After any error, that client begins with a new connection."""
         try:
-            client = client or self._connect(self._store.database)
-            yield client
-        except ServerException:
-            self._idle.put(client)
-            raise
-        except BaseException:
-            if client is not None:
-                client.disconnect()
-            self._idle.put(None)
-            raise
-        else:
-            self._idle.put(client)
-
-    def _call(self, action: Callable[[], T]) -> T:
+            client = self._idle.get(timeout=POOL_WAIT_S)
+        except queue.Empty:
+            raise EngineBusyError(f"all {POOL_SIZE} connections were in use for {POOL_WAIT_S} s") from None
         try:
-            return action()
-        except (DriverError, OSError, EOFError) as error:
-            raise _as_engine_error(error) from error
-
-    def _read(self, action: Callable[[Client], T]) -> T:
-        """Runs a read; once more on the next host if the network failed."""
-
-        def run() -> T:
-            with self._client() as client:
+            with _engine_errors():
                 return action(client)
-
-        try:
-            return run()
-        except (NetworkError, EOFError, OSError):
-            self._host = (self._host + 1) % len(self._store.hosts)
-            return self._call(run)
-        except DriverError as error:
-            raise _as_engine_error(error) from error
+        except BaseException:
+            client.disconnect()
+            raise
+        finally:
+            self._idle.put(client)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """See contract."""
         columns = ", ".join(quote_identifier(name) for name in rows.schema.names)
         statement = f"INSERT INTO {quote_identifier(table)} ({columns}) VALUES"
-        data = [_as_numpy(column) for column in rows.columns]
-
-        def run() -> None:
-            with self._client() as client:
-                client.execute(statement, data, columnar=True)
-
-        self._call(run)
+        # The driver's NumPy columns do numbers only, and those without a loop in Python.
+        use_numpy = all(_is_number(kind) for kind in rows.schema.types)
+        data = [_driver_column(column, use_numpy) for column in rows.columns]
+        settings = {"use_numpy": use_numpy, "insert_block_size": max(rows.num_rows, 1)}  # one block is atomic
+        self._run(lambda client: client.execute(statement, data, columnar=True, settings=settings))
 
     def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
         """See contract."""
         settings = {} if timeout_s is None else {"max_execution_time": timeout_s}
-        return self._read(lambda client: client.query_arrow(sql, params=_plain(parameters), settings=settings))
+        params = _bound(parameters)
+
+        def read(client: Client) -> pa.Table:
+            return nullable(client.query_arrow(sql, params, settings=settings, field_metadata=False))
+
+        try:
+            return self._run(read)
+        except EngineBusyError as error:
+            if error.code != NETWORK_ERROR:
+                raise
+        return self._run(read)
 
     def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
-        """See contract."""
-        client = self._call(lambda: self._connect(self._store.database))
-        try:
-            with self._call(lambda: client.query_arrow_stream(sql, params=_plain(parameters))) as reader:
-                yield from reader
-        except (DriverError, OSError, EOFError, pa.ArrowException) as error:
-            raise _as_engine_error(error) from error
-        finally:
-            client.disconnect()
+        """See contract. Uses a connection of its own."""
+        with _disconnected(self._client(self._store.database)) as client, _engine_errors():
+            yield from map(nullable, client.query_arrow_stream(sql, _bound(parameters), field_metadata=False))
 
     def execute(self, sql: str) -> None:
         """See contract."""
-
-        def run() -> None:
-            with self._client() as client:
-                client.execute(sql)
-
-        self._call(run)
+        self._run(lambda client: client.execute(sql))
 
     def describe(self) -> str:
         """See contract."""
@@ -146,28 +121,56 @@ class ServerEngine:
     def close(self) -> None:
         """See contract."""
         while not self._idle.empty():
-            client = self._idle.get()
-            if client is not None:
-                client.disconnect()
+            self._idle.get().disconnect()
 
 
-def _as_engine_error(error: Exception) -> EngineError:
-    code = int(getattr(error, "code", 0) or 0)
-    busy = isinstance(error, (OSError, EOFError, NetworkError)) or code in _BUSY_CODES
-    return (EngineBusyError if busy else EngineError)(str(error), code)
+@contextmanager
+def _disconnected(client: Client) -> Iterator[Client]:
+    try:
+        yield client
+    finally:
+        client.disconnect()
 
 
-def _plain(parameters: Parameters) -> dict[str, Any]:
-    """Parameters as the driver wants them: lists, no other sequences."""
-    return {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in parameters.items()}
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """The driver raises errors of its own, and those of sockets and of Arrow as they come."""
+    try:
+        yield
+    except DriverError as error:
+        message = str(error.message).partition(". Stack trace:")[0]
+        raise engine_error(error.code or 0, f"Code: {error.code}. {message}") from error
+    except TimeoutError as error:
+        raise engine_error(SOCKET_TIMEOUT, f"ClickHouse did not answer in time: {error}") from error
+    except (OSError, EOFError) as error:
+        raise engine_error(NETWORK_ERROR, f"the connection to ClickHouse broke: {error}") from error
+    except pa.ArrowException as error:
+        raise engine_error(0, f"cannot read ClickHouse's answer: {error}") from error
 
 
-def _as_numpy(column: pa.ChunkedArray) -> Any:
-    """A column as the driver's NumPy writers want it."""
+class _Quoted:
+    """A parameter that the driver puts between quotes as it is; a `str` it would escape as a client's value."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _bound(parameters: Parameters) -> dict[str, _Quoted]:
+    return {name: _Quoted(between_quotes(text)) for name, text in parameter_texts(parameters).items()}
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_timestamp(kind))
+
+
+def _driver_column(column: pa.ChunkedArray, use_numpy: bool) -> Any:
+    """A NumPy array or a list. Times as their integers, which the driver sends as they are."""
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.int64()).to_numpy().astype("datetime64[us]")
-    if pa.types.is_map(column.type):
-        return np.array([dict(pairs) for pairs in column.to_pylist()] + [None], dtype=object)[:-1]
-    if pa.types.is_string(column.type):
-        return np.array(column.to_pylist(), dtype=object)
-    return column.to_numpy()
+        column = column.cast(pa.int64())
+    if use_numpy:
+        return column.to_numpy()
+    values = column.to_pylist()
+    return [dict(pairs) for pairs in values] if pa.types.is_map(column.type) else values

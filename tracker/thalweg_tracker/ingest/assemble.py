@@ -174,7 +174,9 @@ def _stats(matrix: _Matrix) -> list[NDArray[np.generic]]:
 def _table(schema: pa.Schema, *columns: NDArray[np.generic]) -> pa.Table:
     """NumPy columns as a table of this schema, without a copy."""
     arrays = [
-        pa.array(column.view(np.int64)).view(field.type) if pa.types.is_timestamp(field.type) else pa.array(column, field.type)
+        pa.array(column.view(np.int64)).view(field.type)
+        if pa.types.is_timestamp(field.type)
+        else pa.array(column, field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)

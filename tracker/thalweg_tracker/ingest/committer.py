@@ -99,7 +99,7 @@ class Committer:
         error: Exception | None = None
         try:
             await loop.run_in_executor(self._threads, self._insert, group)
-        except Exception as caught:  # noqa: BLE001  # the outermost line of a commit: every stream in it is told
+        except Exception as caught:  # the outermost line of a commit: every stream in it is told
             log.exception("a commit of %d batches failed", len(group))
             error = caught
         self._slots.release()
@@ -128,7 +128,9 @@ class Committer:
             self._engine.insert("attributes", attributes)
         self._engine.insert("writers", writer_rows(news))
         points = sum(submission.points for submission in group)
-        log.debug("committed %d points of %d batches in %.0f ms", points, len(group), 1e3 * (time.perf_counter() - started_s))
+        log.debug(
+            "committed %d points of %d batches in %.0f ms", points, len(group), 1e3 * (time.perf_counter() - started_s)
+        )
 
     async def close(self) -> None:
         """Commits what was submitted, then stops."""

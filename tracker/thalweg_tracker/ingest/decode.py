@@ -6,15 +6,15 @@ What is wrong is refused with a reason and a count; what is right in the same ba
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
+
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model.keys import RunKey, WriterKey, metric_key, run_key, writer_key
 
@@ -127,7 +127,7 @@ class StreamDecoder:
                 decoded.events.append(event)
         return decoded
 
-    def refuse_names(self, refused: dict[int, str], decoded: Decoded, sequence: int) -> None:
+    def refuse_names(self, refused: Mapping[int, str], decoded: Decoded, sequence: int) -> None:
         """Takes metrics out of this stream's schemas and of a batch: another name has their key."""
         self._schemas = {number: schema.without(refused) for number, schema in self._schemas.items()}
         for at, block in enumerate(decoded.blocks):
@@ -198,9 +198,7 @@ class StreamDecoder:
             problem = "these points have names that were refused before"
             decoded.rejected.append(_refusal(batch.sequence, pb.Rejected.REJECTED_NAME, without_name, problem))
         if len(steps):
-            decoded.blocks.append(
-                FrameBlock(self.writer, schema, steps, times, values, batch.resent, group.relogged)
-            )
+            decoded.blocks.append(FrameBlock(self.writer, schema, steps, times, values, batch.resent, group.relogged))
 
 
 def event_problem(event: pb.Event) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
-
 from thalweg.wire.v1 import records_pb2 as pb
+
 from thalweg_tracker.ingest.decode import Writer
 
 ATTRIBUTES: Final = pa.schema(
@@ -92,7 +92,12 @@ def _writer_row(news: WriterNews) -> dict[str, Any]:
         kind = event.WhichOneof("kind")
         if kind == "started":
             started = event.started
-            row |= {"primary": int(started.primary), "host": started.host, "pid": started.pid, "started_at": event.time_us}
+            row |= {
+                "primary": int(started.primary),
+                "host": started.host,
+                "pid": started.pid,
+                "started_at": event.time_us,
+            }
         elif kind == "ended":
             row["ended"] = max(str(row["ended"]), ended_json(event))
     return row

@@ -65,7 +65,9 @@ class Registry:
 
     def _stored_names(self, project: str, keys: list[int]) -> dict[int, str]:
         stored: dict[int, str] = {}
-        sql = "SELECT metric, name FROM metric_names WHERE project = {project:String} AND metric IN {keys:Array(UInt64)}"
+        sql = (
+            "SELECT metric, name FROM metric_names WHERE project = {project:String} AND metric IN {keys:Array(UInt64)}"
+        )
         for start in range(0, len(keys), _LOOKUP_SIZE):
             found = self._engine.query(sql, {"project": project, "keys": keys[start : start + _LOOKUP_SIZE]})
             stored.update(zip(found["metric"].to_pylist(), found["name"].to_pylist(), strict=True))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
-
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
+
 from thalweg_tracker.errors import EngineError, RejectedError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import Decoded, StreamDecoder, decode_hello
@@ -44,7 +44,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         self._registry = registry
         self._committer = committer
 
-    async def Stream(  # noqa: N802  # the name is the protocol's
+    async def Stream(  # the name is the protocol's
         self, requests: AsyncIterator[ingest_pb2.ClientRecords], context: _Context
     ) -> AsyncIterator[ingest_pb2.ServerRecords]:
         """Answers each batch in order, after its commit."""
@@ -94,10 +94,14 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     async def _greet(self, hello: pb.Hello) -> StreamDecoder:
         writer = decode_hello(hello)
         await asyncio.to_thread(self._registry.register_run, writer, time.time_ns() // 1000)
-        log.info("writer %s of run %s/%s (rank %d) is here", writer.writer_id, writer.project, writer.run_id, writer.rank)
+        log.info(
+            "writer %s of run %s/%s (rank %d) is here", writer.writer_id, writer.project, writer.run_id, writer.rank
+        )
         return StreamDecoder(writer)
 
-    async def _take_batch(self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]) -> None:
+    async def _take_batch(
+        self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
+    ) -> None:
         decoded = decoder.decode(batch)
         if decoded.new_names:
             await self._register(decoder, batch, decoded)
@@ -125,7 +129,7 @@ def _counters(batch: pb.Batch) -> dict[str, int]:
 async def start_grpc(service: IngestService, address: Address) -> tuple[grpc.aio.Server, Address]:
     """A started server and the address that it listens on. Raises SettingError if it cannot."""
     server = grpc.aio.server(options=policy.SERVER_OPTIONS)
-    ingest_pb2_grpc.add_IngestServicer_to_server(service, server)
+    ingest_pb2_grpc.add_IngestServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     try:
         port = server.add_insecure_port(str(address))
     except RuntimeError as error:

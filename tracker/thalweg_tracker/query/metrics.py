@@ -22,7 +22,7 @@ def list_metrics(
     """
     if len(pattern) > limits.REGEX_MAX_CHARS:
         raise RejectedError("bad_regex", f"the regular expression has more than {limits.REGEX_MAX_CHARS} characters")
-    where = {
+    where: dict[str, str | int] = {
         "project": project,
         "run": run,
         "prefix": prefix,

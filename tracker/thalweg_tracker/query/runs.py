@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from thalweg.wire import policy
+
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.model.keys import RunKey
@@ -73,7 +74,7 @@ def get_run(engine: Engine, project: str, run_id: str) -> RunDetails:
             f"there is no run {run_id!r} in project {project!r}",
             "GET /api/v1/projects/{project}/runs lists the runs.",
         )
-    where = {"project": project, "run": found[0].key}
+    where: dict[str, str | int] = {"project": project, "run": found[0].key}
     attributes = engine.query(load("run_attributes"), where)
     writers = engine.query(load("run_writers"), where).to_pylist()
     steps = engine.query(load("run_last_step"), where).to_pylist()[0]

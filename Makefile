@@ -1,0 +1,46 @@
+# Everything that a person or CI calls. `make demo` and `make test` need Python 3.11 and make, nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test check bench openapi proto lock clean
+
+help:  ## Show the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+# One virtual environment for all targets, made again when the dependencies change. Versions are pinned
+# in constraints.txt.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (once, about half a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt --editable '.[server,gpu,examples,test]'
+	@touch $@
+
+demo: $(VENV)/installed  ## Train two runs on real data against a real server, and read them back.
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed  ## Run all checks and all tests.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest
+
+bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
+	@$(BIN)/python -m loadtests.log_call
+	@$(BIN)/python -m loadtests.freshness
+	@$(BIN)/python -m loadtests.ingest_wide
+
+openapi: $(VENV)/installed  ## Write docs/openapi.json from the code.
+	@$(BIN)/python tools/write_openapi.py
+
+proto: $(VENV)/installed  ## Generate sdk/thalweg/wire/v1 from proto/.
+	@$(BIN)/python tools/generate_wire.py
+
+lock: $(VENV)/installed  ## Write the versions that are installed now to constraints.txt.
+	@$(BIN)/python tools/write_constraints.py
+
+clean:  ## Remove what the other targets made.
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,63 @@
+"""Engines for tests: how to open one, and what they must all bring back unchanged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tests.support.clickhouse_server import LOOPBACK, RunningServer
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.embedded import EmbeddedEngine
+from thalweg_tracker.engine.server import ServerEngine
+from thalweg_tracker.model.settings import EmbeddedStore, ServerStore, Store
+
+NASTY_TEXTS: Final = [
+    "",
+    "plain",
+    "it's",
+    '"double"',
+    "`back`",
+    "a\\b",
+    "\\",
+    "\\N",
+    "\\'",
+    "tab\tnew\nreturn\r",
+    "\b\f\a\v",
+    "nul\0inside",
+    "größe \N{SNOWMAN} \N{PILE OF POO}",
+    "{x:UInt64} %(x)s ? $1",
+    "'; DROP TABLE t --",
+    "') OR 1 = 1 --",
+    "\\'); DROP TABLE t; --",
+    "[1,2]",
+    "x" * (1 << 20),
+]
+NASTY_FLOATS: Final = [
+    0.0,
+    -0.0,
+    0.1,
+    1 / 3,
+    math.nan,
+    math.inf,
+    -math.inf,
+    5e-324,
+    -2.2250738585072009e-308,
+    1.7976931348623157e308,
+]
+
+
+@contextmanager
+def opened(store: Store) -> Iterator[Engine]:
+    """The engine of a store, closed after the block. A process has at most one embedded engine open at a time."""
+    engine = EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def server_store(running: RunningServer, database: str, password: str = "") -> ServerStore:
+    """The store that a test server is, with all its listeners as hosts."""
+    return ServerStore(tuple((LOOPBACK, port) for port in running.ports), database, "default", password)

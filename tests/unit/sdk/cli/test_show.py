@@ -1,0 +1,112 @@
+"""`thalweg show`: what is told of a run."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
+from tests.unit.sdk.cli.conftest import Command
+
+
+@pytest.fixture
+def run(canned: CannedServer) -> CannedRun:
+    fields = {
+        "name": "baseline",
+        "status": "failed",
+        "tags": ["a", "b"],
+        "config": {"lr": 0.1, "model": {"depth": 3, "name": "m"}},
+        "env": {"git": {"commit": "abc", "diff": "x\ny"}, "packages": {"click": "8"}, "host": {"memory_bytes": 1 << 30}},
+        "last_step": 2.0,
+    }
+    metrics = {"train/loss": {0.0: 3.0, 1.0: 1.0, 2.0: 2.0}, "train/nan": {0.0: math.nan}, "val/acc": {2.0: 0.5}}
+    return canned.add("p", CannedRun("r1", metrics=metrics, fields=fields))
+
+
+def words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_config_environment_and_summary(run: CannedRun, thalweg: Command) -> None:
+    lines = words(thalweg("show", "p/r1").out)
+    assert lines[0] == ["p/r1", "(baseline)"]
+    for line in (
+        ["status", "failed"],
+        ["tags", "a,", "b"],
+        ["last", "step", "2"],
+        ["lr", "0.1"],
+        ["model.depth", "3"],
+        ["model.name", "m"],
+        ["git.commit", "abc"],
+        ["git.diff", "2", "lines"],
+        ["packages", "1", "item"],
+        ["host.memory_bytes", "1.0", "GiB"],
+    ):
+        assert line in lines
+
+
+def test_metrics_have_last_and_extremes_with_their_steps(run: CannedRun, thalweg: Command) -> None:
+    lines = words(thalweg("show", "r1").out)
+    assert ["train/loss", "2", "1", "1", "3", "0", "0", "2", "1"] in lines
+    assert ["train/nan", "NaN", "NaN", "0", "NaN", "0", "0", "0", "1"] in lines
+
+
+def test_metrics_by_prefix(run: CannedRun, thalweg: Command) -> None:
+    document = thalweg("show", "r1", "--metrics", "train/", "--json").document
+    assert [metric["name"] for metric in document["metrics"]] == ["train/loss", "train/nan"]
+
+
+def test_a_limit_of_metrics_is_told(run: CannedRun, thalweg: Command) -> None:
+    outcome = thalweg("show", "r1", "--limit", "2")
+    assert "val/acc" not in outcome.out
+    assert "Only the first 2 metrics" in outcome.err
+
+
+def test_no_limit_is_told_where_all_are_shown(run: CannedRun, thalweg: Command) -> None:
+    assert thalweg("show", "r1", "--limit", "3").err == ""
+
+
+def test_json_is_the_servers_document_with_project_and_metrics(run: CannedRun, thalweg: Command) -> None:
+    document = thalweg("show", "r1", "--json").document
+    metrics = document.pop("metrics")
+    assert document == {"project": "p", **run.document()}
+    assert len(metrics) == 3
+
+
+def test_losses_are_named_with_their_reason(canned: CannedServer, thalweg: Command) -> None:
+    counters = {"logged": 1000, "accepted": 900, "rejected_name": 60, "dropped_bad_value": 7, "rejected_time": 0}
+    canned.add("p", CannedRun("r1", fields={"health": {"counters": counters, "writers": []}}))
+    lines = words(thalweg("show", "p/r1").out)
+    assert ["logged", "1,000"] in lines
+    assert ["rejected", "name", "60"] in lines
+    assert ["dropped", "bad_value", "7"] in lines
+    assert ["on", "their", "way", "40"] in lines
+    assert ["rejected", "time", "0"] not in lines
+
+
+@pytest.mark.parametrize(
+    ("writer", "state"),
+    [
+        ({"outcome": None}, ["running"]),
+        ({"outcome": "finished", "exit_code": 0}, ["finished"]),
+        ({"outcome": "failed", "exit_code": 3}, ["failed", "(exit", "code", "3)"]),
+        ({"outcome": "killed", "exit_code": None, "signal": 9}, ["killed", "(signal", "9)"]),
+    ],
+)
+def test_writers(canned: CannedServer, thalweg: Command, writer: dict[str, object], state: list[str]) -> None:
+    canned.add("p", CannedRun("r1", writer=writer))
+    row = next(line for line in words(thalweg("show", "p/r1").out) if line[:1] == ["0"])
+    assert row[: 4 + len(state)] == ["0", "training", "gpu1", "4711", *state]
+
+
+def test_the_traceback_is_shown_without_control_characters(canned: CannedServer, thalweg: Command) -> None:
+    writer = {"outcome": "failed", "exception": "ValueError: x", "traceback": "Traceback:\n  File\nValueError: \x1b[2Jx\n"}
+    canned.add("p", CannedRun("r1", writer=writer))
+    assert "Rank 0 ended with\nTraceback:\n  File\nValueError: \\x1b[2Jx\n" in thalweg("show", "p/r1").out
+
+
+def test_a_fork_shows_its_lineage(canned: CannedServer, thalweg: Command) -> None:
+    lineage = [{"run_id": "root", "branch": 0, "upto": 9.0}, {"run_id": "r1", "branch": 0, "upto": None}]
+    canned.add("p", CannedRun("r1", fields={"lineage": lineage}))
+    assert "root (to step 9) -> r1" in thalweg("show", "p/r1").out

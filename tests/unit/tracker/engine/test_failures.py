@@ -1,0 +1,22 @@
+"""ClickHouse's numbers decide whether trying again makes sense."""
+
+import pytest
+
+from thalweg_tracker.engine.failures import engine_error
+from thalweg_tracker.errors import EngineBusyError, EngineError
+
+
+@pytest.mark.parametrize("code", [159, 202, 209, 210, 241, 242, 243, 252])
+def test_busy(code: int) -> None:
+    """Out of time, room, connections or reach: try again."""
+    error = engine_error(code, "text")
+    assert isinstance(error, EngineBusyError)
+    assert (error.code, str(error)) == (code, "text")
+
+
+@pytest.mark.parametrize("code", [0, 47, 60, 62, 81, 469, 497, 516])
+def test_not_busy(code: int) -> None:
+    """A wrong statement, a missing table, no access: trying again changes nothing."""
+    error = engine_error(code, "text")
+    assert type(error) is EngineError
+    assert (error.code, str(error)) == (code, "text")

@@ -1,0 +1,33 @@
+"""ClickHouse's error numbers as our classes, alike for both engines. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from thalweg_tracker.errors import EngineBusyError, EngineError
+
+SOCKET_TIMEOUT: Final = 209
+NETWORK_ERROR: Final = 210
+
+_BUSY_CODES: Final = frozenset(
+    {
+        75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR: the disk is full
+        159,  # TIMEOUT_EXCEEDED
+        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+        SOCKET_TIMEOUT,
+        NETWORK_ERROR,
+        241,  # MEMORY_LIMIT_EXCEEDED
+        242,  # TABLE_IS_READ_ONLY: a replica that has lost its keeper
+        243,  # NOT_ENOUGH_SPACE
+        252,  # TOO_MANY_PARTS
+        279,  # ALL_CONNECTION_TRIES_FAILED
+        319,  # UNKNOWN_STATUS_OF_INSERT
+        425,  # SYSTEM_ERROR
+        999,  # KEEPER_EXCEPTION
+    }
+)
+
+
+def engine_error(code: int, message: str) -> EngineError:
+    """EngineBusyError where trying again makes sense, else EngineError."""
+    return EngineBusyError(message, code) if code in _BUSY_CODES else EngineError(message, code)
