@@ -111,9 +111,9 @@ def main() -> int:
         console.print("interrupted; the server is stopped")
         return 130
     except (DemoError, ThalwegError, OSError) as error:
-        console.print(f"the demo failed: {error}", style="bold red", markup=False)
+        console.print(f"the demo failed: {error}", style="bold red", markup=False, soft_wrap=True)
         if not isinstance(error, FolderError):
-            show_log_tail(console)
+            show_log_tails(console)
         return 1
     console.rule("4. Go on", align="left")
     show_next_steps(console)
@@ -379,12 +379,13 @@ def show_plot(console: Console, client: ApiClient, run_ids: Sequence[str]) -> No
     console.print(Text.from_ansi(figure.build().string(colorless=is_plain)))
 
 
-def show_log_tail(console: Console) -> None:
-    """Prints the end of the server's log, if there is one."""
-    if SERVER_LOG.exists():
-        console.print(f"the end of {SERVER_LOG}:")
-        for line in SERVER_LOG.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]:
-            console.print("  " + line, markup=False, soft_wrap=True)
+def show_log_tails(console: Console) -> None:
+    """Prints the end of the server's log, and of the log of each sender that has not delivered everything."""
+    for log in (SERVER_LOG, *SPOOL.glob("*/sender.log")):
+        if log.exists():
+            console.print(f"the end of {log}:")
+            for line in log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]:
+                console.print("  " + line, markup=False, soft_wrap=True)
 
 
 def show_next_steps(console: Console) -> None:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import socket
-import subprocess
 import threading
 import time
 import weakref
@@ -21,7 +20,7 @@ from typing import Any, Final
 from thalweg import attributes
 from thalweg.console import call_site, say
 from thalweg.errors import InputError
-from thalweg.sender.launch import start_sender
+from thalweg.sender.launch import SenderProcess, start_sender
 from thalweg.settings import Settings
 from thalweg.spool import layout
 from thalweg.spool.state import State
@@ -76,7 +75,7 @@ class Recorder:
         self.folder = layout.create_folder(self._settings.spool_dir, identity)
         self.state = State(self.folder)
         self._writer = SpoolWriter(self.folder, self._settings.spool_limit_bytes)
-        self._sender: subprocess.Popen[bytes] | None = None
+        self._sender: SenderProcess | None = None
         self.event("started", {"primary": primary, "host": identity.host, "pid": identity.pid})
         self._start_sender()
 
@@ -236,7 +235,7 @@ class Recorder:
         if time_us <= self._check_sender_due_us or self._is_closed:
             return
         self._check_sender_due_us = time_us + _CHECK_SENDER_US
-        if self._sender is not None and self._sender.poll() is None:
+        if self._sender is not None and self._sender.is_running():
             return
         status = self.sender_status()
         if status.get("status") == "refused":

@@ -2,6 +2,8 @@
 
 import math
 import struct
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -10,11 +12,11 @@ from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.errors import EngineError
 
 
-def bits(numbers: list[float]) -> list[bytes]:
+def bits(numbers: Iterable[Any]) -> list[bytes]:
     return [struct.pack("<d", number) for number in numbers]
 
 
-def answer(engine: Engine, select: str, parameters: Parameters) -> object:
+def answer(engine: Engine, select: str, parameters: Parameters) -> Any:
     """The only value of the only row."""
     [[value]] = engine.query(f"SELECT {select}", parameters).to_pydict().values()
     return value

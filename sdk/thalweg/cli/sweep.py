@@ -23,7 +23,7 @@ from thalweg.spool.records import read_header
 from thalweg.wire.v1 import records_pb2 as pb
 
 CONNECT_ATTEMPTS: Final = 3
-"""Connections that fail in a row, without an ack between them, before a server counts as out of reach."""
+"""Connections that fail or break in a row, without any progress, before a server counts as out of reach."""
 _LOOK_S: Final = 0.1
 
 State = Literal["delivered", "live", "busy", "unknown", "failed"]
@@ -75,6 +75,7 @@ class PersistentTransport:
         self.sent_bytes = 0
         self._inner = inner
         self._failures = 0
+        self._acked = 0
 
     @asynccontextmanager
     async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
@@ -88,9 +89,10 @@ class PersistentTransport:
                 raise UnreachableError(str(error)) from error
             raise
 
-    def note_ack(self) -> None:
-        """The server is there."""
-        self._failures = 0
+    def note_ack(self, sequence: int) -> None:
+        """The server has taken records up to this number; what it has taken before is no progress."""
+        if sequence > self._acked:
+            self._acked, self._failures = sequence, 0
 
 
 class _CountingStream:
@@ -105,7 +107,7 @@ class _CountingStream:
     async def receive(self) -> pb.Ack | pb.Rejected:
         word = await self._inner.receive()
         if isinstance(word, pb.Ack):
-            self._counts.note_ack()
+            self._counts.note_ack(word.sequence)
         return word
 
 

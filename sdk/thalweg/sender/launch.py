@@ -7,6 +7,7 @@ The sender is a fresh interpreter in a session of its own, not a `multiprocessin
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,29 @@ _ROOT: Final = Path(__file__).parents[2]
 _ENTRY: Final = "import sys; sys.path[0] = sys.argv.pop(1); from thalweg.sender.main import main; main()"
 
 
-def start_sender(folder: Path, token: str | None, system_interval_s: float) -> subprocess.Popen[bytes]:
+class SenderProcess:
+    """A started sender, as far as its parent has to do with it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._is_gone = False
+
+    def is_running(self) -> bool:
+        """Whether it still runs. Reaps it if it does not."""
+        if not self._is_gone:
+            try:
+                self._is_gone = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+            except ChildProcessError:  # somebody else has reaped it
+                self._is_gone = True
+        return not self._is_gone
+
+    def terminate(self) -> None:
+        """Asks it to come to its end."""
+        if self.is_running():
+            os.kill(self.pid, signal.SIGTERM)
+
+
+def start_sender(folder: Path, token: str | None, system_interval_s: float) -> SenderProcess:
     """Starts the process that delivers `folder`, with its output in sender.log. Raises OSError.
 
     It is handed a pidfd of this process: even if this process is gone before the sender has started, the
@@ -31,7 +54,7 @@ def start_sender(folder: Path, token: str | None, system_interval_s: float) -> s
     pidfd = _own_pidfd()
     try:
         with (folder / layout.LOG_FILE).open("ab") as log:
-            return subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
+            process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
                 [sys.executable, "-c", _ENTRY, str(_ROOT), str(folder), str(system_interval_s), str(pidfd)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -43,6 +66,8 @@ def start_sender(folder: Path, token: str | None, system_interval_s: float) -> s
     finally:
         if pidfd >= 0:
             os.close(pidfd)
+    process.returncode = 0  # it outlives us on purpose: without this, Popen warns of that when it is collected
+    return SenderProcess(process.pid)
 
 
 def _own_pidfd() -> int:

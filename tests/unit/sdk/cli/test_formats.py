@@ -60,7 +60,8 @@ def test_run_duration(status: str, ended_at: str | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("a b", "a b"), ("\x1b[31m", "\\x1b[31m"), ("a\nb", "a\\nb"), ("ü€", "ü€"), ("\u202e", "\\u202e")]
+    ("text", "shown"),
+    [("a b", "a b"), ("\x1b[31m", "\\x1b[31m"), ("a\nb", "a\\nb"), ("ü€", "ü€"), ("\u202e", "\\u202e")],
 )
 def test_plain_text_cannot_move_the_cursor(text: str, shown: str) -> None:
     assert formats.plain(text) == shown

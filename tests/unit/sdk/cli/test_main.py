@@ -103,7 +103,10 @@ def test_a_closed_pipe_is_quiet(canned: CannedServer) -> None:
     for number in range(2000):
         canned.add("p", CannedRun(f"run-with-a-long-name-{number:0100d}"))
     process = subprocess.Popen(
-        [*CALL, "runs", "p", "--url", canned.url, "-n", "2000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*CALL, "runs", "p", "--url", canned.url, "-n", "2000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # unbuffered, Python does not notice a write that is cut short
     )
     assert process.stdout is not None
     assert process.stderr is not None

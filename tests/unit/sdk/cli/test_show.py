@@ -17,7 +17,11 @@ def run(canned: CannedServer) -> CannedRun:
         "status": "failed",
         "tags": ["a", "b"],
         "config": {"lr": 0.1, "model": {"depth": 3, "name": "m"}},
-        "env": {"git": {"commit": "abc", "diff": "x\ny"}, "packages": {"click": "8"}, "host": {"memory_bytes": 1 << 30}},
+        "env": {
+            "git": {"commit": "abc", "diff": "x\ny"},
+            "packages": {"click": "8"},
+            "host": {"memory_bytes": 1 << 30},
+        },
         "last_step": 2.0,
     }
     metrics = {"train/loss": {0.0: 3.0, 1.0: 1.0, 2.0: 2.0}, "train/nan": {0.0: math.nan}, "val/acc": {2.0: 0.5}}
@@ -101,7 +105,11 @@ def test_writers(canned: CannedServer, thalweg: Command, writer: dict[str, objec
 
 
 def test_the_traceback_is_shown_without_control_characters(canned: CannedServer, thalweg: Command) -> None:
-    writer = {"outcome": "failed", "exception": "ValueError: x", "traceback": "Traceback:\n  File\nValueError: \x1b[2Jx\n"}
+    writer = {
+        "outcome": "failed",
+        "exception": "ValueError: x",
+        "traceback": "Traceback:\n  File\nValueError: \x1b[2Jx\n",
+    }
     canned.add("p", CannedRun("r1", writer=writer))
     assert "Rank 0 ended with\nTraceback:\n  File\nValueError: \\x1b[2Jx\n" in thalweg("show", "p/r1").out
 

@@ -143,22 +143,29 @@ def test_a_server_out_of_reach_is_given_up_for_all_folders(tmp_path: Path) -> No
 
 
 class BreakingTransport(MemoryTransport):
-    """A server that breaks each stream after one batch is acknowledged."""
+    """A server that breaks each stream after a few batches, the first of which is a schema that it knows."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self._batches = batches
 
     @asynccontextmanager
     async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
-        self.break_after = 1
+        self.break_after = self._batches
         async with super().open(hello) as stream:
             yield stream
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_goes_on_after_each_break_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("batches", "state"), [(2, "delivered"), (1, "failed")])
+def test_broken_streams_are_borne_as_long_as_there_is_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int, state: str
+) -> None:
     monkeypatch.setattr("thalweg.wire.limits.BATCH_TARGET_BYTES", 1)
-    folder, transport = make_folder(tmp_path, frames=3 * CONNECT_ATTEMPTS), BreakingTransport()
+    folder, transport = make_folder(tmp_path, frames=3 * CONNECT_ATTEMPTS), BreakingTransport(batches)
     (report,) = sweep([folder], transport)
-    assert report.state == "delivered"
-    assert len(transport.hellos) > CONNECT_ATTEMPTS
+    assert report.state == state
+    assert (len(transport.hellos) > CONNECT_ATTEMPTS) == (state == "delivered")
 
 
 def test_a_server_that_acknowledges_nothing_is_given_up(tmp_path: Path) -> None:

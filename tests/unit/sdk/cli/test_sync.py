@@ -19,9 +19,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_nothing_to_do_is_said(
-    thalweg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
-) -> None:
+def test_nothing_to_do_is_said(thalweg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool) -> None:
     spool = tmp_path if exists else tmp_path / "none"
     monkeypatch.setenv("THALWEG_SPOOL_DIR", str(spool))
     outcome = thalweg("sync")
