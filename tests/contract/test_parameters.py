@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.engines import NASTY_FLOATS, NASTY_TEXTS
 from thalweg_tracker.engine.contract import Engine, Parameters
-from thalweg_tracker.errors import EngineError
+from thalweg_tracker.errors import EngineError, RejectedError
 
 
 def bits(numbers: Iterable[Any]) -> list[bytes]:
@@ -95,6 +95,16 @@ def test_a_value_that_is_not_of_its_type(engine: Engine, kind: str, value: str) 
     """A value that its type does not take is refused."""
     with pytest.raises(EngineError):
         engine.query(f"SELECT {{p:{kind}}}", {"p": value})
+
+
+@pytest.mark.parametrize(("kind", "value"), [("String", "\ud800"), ("Array(String)", ["a", "\udfff"])])
+def test_half_a_character(engine: Engine, kind: str, value: str | list[str]) -> None:
+    """A text that is no Unicode text is rejected as the caller's fault, and harms nothing."""
+    with pytest.raises(RejectedError, match="value of p"):
+        engine.query(f"SELECT {{p:{kind}}}", {"p": value})
+    with pytest.raises(RejectedError):
+        list(engine.stream(f"SELECT {{p:{kind}}}", {"p": value}))
+    assert answer(engine, "{p:String}", {"p": "whole"}) == "whole"
 
 
 def test_a_missing_parameter(engine: Engine) -> None:

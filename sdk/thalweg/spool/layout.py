@@ -48,8 +48,8 @@ def new_writer_id() -> str:
 
 
 def create_folder(spool_dir: Path, identity: Identity) -> Path:
-    """Makes the writer's folder with its identity in it. Raises OSError."""
-    folder = spool_dir / identity.writer
+    """Makes the writer's folder with its identity in it and returns its absolute path. Raises OSError."""
+    folder = spool_dir.absolute() / identity.writer  # a training may change its working directory
     folder.mkdir(parents=True, mode=0o700)
     write_atomically(folder / IDENTITY_FILE, json.dumps(asdict(identity), indent=1))
     return folder

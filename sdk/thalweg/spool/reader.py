@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.spool import layout
-from thalweg.spool.records import ALIGNMENT_BYTES, HEADER_BYTES, Header, next_record, read_header
+from thalweg.spool.records import HEADER_BYTES, Header, next_record, read_header
 
 log = logging.getLogger(__name__)
 
@@ -72,21 +72,27 @@ class SpoolReader:
             has_successor = self._successor(self._segment) is not None
             if self._skip_damage(final=writer_ended or has_successor):
                 continue
-            if not has_successor:
+            if not has_successor or not self._open_after(self._segment):
                 return None
-            self._open_after(self._segment)
         return None
 
     def _skip_damage(self, *, final: bool) -> bool:
         """Moves past bytes that are no record, if a record follows them or nothing more is to come here."""
+        if self._at >= len(self._view):
+            return False
         place = (self._segment, self._at)
         begun = _any_set(self._view, self._at, self._at + HEADER_BYTES)
         if not final and (not begun or self._suspect != place):
             self._suspect = place if begun else None  # perhaps being written now: look again first
             return False
-        following = next_record(self._view, self._at + ALIGNMENT_BYTES)
-        if following is None and final and _any_set(self._view, self._at, len(self._view)):
+        following = next_record(self._view, self._at)
+        if following == self._at:  # written between the caller's look and this one
+            return True
+        if following is None and final:
             following = len(self._view)
+            if not _any_set(self._view, self._at, following):
+                self._at = following  # room that nobody used: not to be looked through again
+                return False
         if following is None:
             return False
         self._quarantine(following)
@@ -107,21 +113,14 @@ class SpoolReader:
         return next((n for n in layout.segment_numbers(self.folder) if n > number), None)
 
     def _open_after(self, number: int) -> bool:
-        """Maps the oldest segment after `number`, if there is one that is ready."""
-        successor = self._successor(number)
-        if successor is None:
-            return False
-        descriptor = os.open(layout.segment_path(self.folder, successor), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size == 0:  # made, not yet reserved
-                return False
-            fresh = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
-        self._unmap()
-        self._map, self._view, self._segment, self._at = fresh, memoryview(fresh), successor, 0
-        return True
+        """Maps the oldest segment after `number` that holds anything, if there is one."""
+        for successor in layout.segment_numbers(self.folder):
+            fresh = _map_file(layout.segment_path(self.folder, successor)) if successor > number else None
+            if fresh is not None:
+                self._unmap()
+                self._map, self._view, self._segment, self._at = fresh, memoryview(fresh), successor, 0
+                return True
+        return False
 
     def _unmap(self) -> None:
         self._view.release()
@@ -132,6 +131,16 @@ class SpoolReader:
     def close(self) -> None:
         """Unmaps the segment."""
         self._unmap()
+
+
+def _map_file(path: Path) -> mmap.mmap | None:
+    """A file's bytes; None for a file that was cut to nothing."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else None
+    finally:
+        os.close(descriptor)
 
 
 def _any_set(view: memoryview, start: int, end: int) -> bool:

@@ -7,6 +7,9 @@ Survives `kill -9` of both; a power loss may set it back, which costs a second s
     8    acknowledged sequence         sender
     16   highest sequence ever sent    sender
     24   highest step ever sent, f64   sender
+    32   sequence up to which losses   sender
+         are counted
+    40   last damaged place counted    sender
     64   counters of COUNTERS, in order; the writer's first, then the sender's
 """
 
@@ -26,6 +29,8 @@ _U64: Final = struct.Struct("<Q")
 _ACKED_AT: Final = 8
 _SENT_AT: Final = 16
 _STEP_AT: Final = 24
+_LOSSES_AT: Final = 32
+_DAMAGE_AT: Final = 40
 _COUNTERS_AT: Final = 64
 _F64: Final = struct.Struct("<d")
 
@@ -99,6 +104,24 @@ class State:
     @highest_step.setter
     def highest_step(self, step: float) -> None:
         _F64.pack_into(self._map, _STEP_AT, step)
+
+    @property
+    def losses_counted_to(self) -> int:
+        """Sequence number up to which lost records and points are in the counters: what is read again is not."""
+        return self._get(_LOSSES_AT)
+
+    @losses_counted_to.setter
+    def losses_counted_to(self, sequence: int) -> None:
+        _U64.pack_into(self._map, _LOSSES_AT, sequence)
+
+    @property
+    def damage_counted_to(self) -> int:
+        """The last damaged place in the counters: segment << 32 | offset."""
+        return self._get(_DAMAGE_AT)
+
+    @damage_counted_to.setter
+    def damage_counted_to(self, place: int) -> None:
+        _U64.pack_into(self._map, _DAMAGE_AT, place)
 
     def count(self, counter: str, points: int) -> None:
         """Adds to a counter of this process."""

@@ -35,7 +35,8 @@ SEGMENT_BYTES: Final = 32 << 20
 
 SCHEMAS_MAX: Final = 4096
 SCHEMA_NAMES_MAX: Final = 1_000_000
-"""Names over all schemas of a writer at a time. Bounds the memory of the training process, sender and server."""
+"""Schemas of a writer at a time, whose ids follow each other, and names over all of them. Bound the memory of the
+training process, sender and server."""
 
 
 class SpoolFullError(Exception):
@@ -61,19 +62,25 @@ class SpoolWriter:
         """Ids of the schemas that the current segment holds."""
         self._schema_ids: dict[tuple[str, ...], int] = {}
         self._schema_names = 0
+        self._next_schema = 0
 
     def _open_next_segment(self) -> None:
-        """Maps the next segment. Its blocks are reserved first: a full disk is an error here, not a SIGBUS later."""
+        """Maps the next segment. Its blocks are reserved first: a full disk is an error here, not a SIGBUS later.
+
+        It gets its name last, so that a reader never maps a part of it.
+        """
         waiting = len(layout.segment_numbers(self.folder)) * self._segment_bytes
         if waiting + self._segment_bytes > self._limit_bytes:
             raise SpoolFullError(f"{waiting} of {self._limit_bytes} bytes are in use")
         path = layout.segment_path(self.folder, self._segment + 1)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        draft = path.with_name(path.name + ".draft")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, self._segment_bytes)
             fresh = mmap.mmap(descriptor, self._segment_bytes)
+            draft.rename(path)
         except OSError as error:
-            path.unlink()
+            draft.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
                 raise SpoolFullError(f"{path}: {error.strerror}") from error
             raise
@@ -87,8 +94,9 @@ class SpoolWriter:
 
     def _make_room(self, length: int) -> None:
         """Goes to the next segment if `length` bytes do not fit in this one. Raises SpoolFullError."""
+        if length > self._segment_bytes:
+            raise SpoolFullError(f"a record of {length} bytes is larger than a segment of {self._segment_bytes}")
         if self._at + length > self._segment_bytes:
-            assert length <= self._segment_bytes, (length, self._segment_bytes)
             self._open_next_segment()
 
     def has_room(self, points: int) -> bool:
@@ -104,26 +112,28 @@ class SpoolWriter:
         schema = self._schema_ids.get(names)
         if schema is None:
             schema = self._new_schema_id(names)
-        text = json.dumps({"id": schema, "names": names}).encode()
         frame_bytes = FRAME_BYTES + 8 * points
-        if names not in self.declared:
-            self._make_room(text_record_bytes(text) + frame_bytes)
-        else:
+        if names in self.declared:
             self._make_room(frame_bytes)
         if names not in self.declared:  # making room may have opened a segment, in which nothing is declared
+            text = json.dumps({"id": schema, "names": names}).encode()
             self._make_room(text_record_bytes(text) + frame_bytes)
             self._append_text(SCHEMA, text)
             self.declared[names] = schema
         return schema
 
     def _new_schema_id(self, names: tuple[str, ...]) -> int:
-        """The next id. When there are too many, ids begin again with new meanings: both sides stay bounded."""
+        """The next id. When there are too many schemas, all are forgotten: both sides stay bounded.
+
+        An id never gets a second meaning, so that a schema in a damaged place is missed, not mistaken.
+        """
         self._schema_names += len(names)
         if len(self._schema_ids) >= SCHEMAS_MAX or self._schema_names > SCHEMA_NAMES_MAX:
             self._schema_ids.clear()
             self.declared.clear()
             self._schema_names = len(names)
-        schema = self._schema_ids[names] = len(self._schema_ids)
+        schema = self._schema_ids[names] = self._next_schema
+        self._next_schema += 1
         return schema
 
     def append_frame(self, schema: int, step: float, time_us: int, values: array[float]) -> None:

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+
 from thalweg.api_client import ApiClient, run_path, segment
 from thalweg.errors import NotFoundError, ServerError
 

@@ -22,13 +22,22 @@ def quote_identifier(name: str) -> str:
 
 
 def parameter_texts(parameters: Parameters) -> Mapping[str, str]:
-    """Each parameter as the text that ClickHouse parses by the type in its placeholder."""
-    return {name: _text(value) for name, value in parameters.items()}
+    """Each parameter as the text that ClickHouse parses by the type in its placeholder. Raises RejectedError."""
+    return {name: _encodable(name, _text(value)) for name, value in parameters.items()}
 
 
 def between_quotes(text: str) -> str:
     """A text as it stands between the quotes of an SQL literal."""
     return text.translate(_QUOTED)
+
+
+def _encodable(name: str, text: str) -> str:
+    """JSON may bring in halves of characters, which no database takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RejectedError("bad_text", f"cannot use the value of {name}: it holds a lone surrogate") from None
+    return text
 
 
 def _text(value: Scalar | Sequence[Scalar]) -> str:

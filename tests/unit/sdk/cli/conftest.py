@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from thalweg.cli.main import run_command
 
 from tests.unit.sdk.cli.canned_server import CannedServer, serve
+from thalweg.cli.main import run_command
 
 
 @dataclass(frozen=True)

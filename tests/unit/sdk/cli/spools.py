@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from thalweg.spool import layout
 from thalweg.spool.writer import SpoolWriter
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from thalweg.cli import export as export_module
-from thalweg.cli import point_files
 
 from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
 from tests.unit.sdk.cli.conftest import Command
+from thalweg.cli import export as export_module
+from thalweg.cli import point_files
 
 COLUMNS = ["run_id", "metric", "step", "time", "value"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+
 from thalweg.cli import formats
 
 NOW = datetime(2026, 1, 2, 4, 0, tzinfo=timezone.utc)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 import pytest
+
+from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
 from thalweg.api_client import ApiClient
 from thalweg.cli.locate import locate, split
 from thalweg.errors import InputError, NotFoundError
-
-from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from thalweg.cli.main import run_command
-from thalweg.version import __version__
 
 from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
 from tests.unit.sdk.cli.conftest import Command
+from thalweg.cli.main import run_command
+from thalweg.version import __version__
 
 CALL = [sys.executable, "-m", "thalweg.cli.main"]
 COMMANDS = ("runs", "show", "tail", "sync", "export")

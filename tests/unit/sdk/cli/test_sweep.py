@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.unit.sdk.cli.spools import AT_EXIT, FINISHED, make_folder
 from thalweg.cli.sweep import CONNECT_ATTEMPTS, FolderReport, Progress, Sweep, SweepOrder, last_sequence
 from thalweg.sender import delivery
 from thalweg.sender.transport import RetryLaterError, Stream, Transport
 from thalweg.spool import layout
 from thalweg.testing import MemoryTransport
 from thalweg.wire.v1 import records_pb2 as pb
-
-from tests.unit.sdk.cli.spools import AT_EXIT, FINISHED, make_folder
 
 ELSEWHERE = {"host": "another-host"}
 Factory = Callable[[str, str | None], Transport]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from thalweg.sender import delivery
-from thalweg.spool import layout
 
 from tests.unit.sdk.cli.conftest import Command
 from tests.unit.sdk.cli.spools import make_folder
+from thalweg.sender import delivery
+from thalweg.spool import layout
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable
 
 import pytest
+
+from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer, time_us
+from tests.unit.sdk.cli.conftest import Command
 from thalweg.api_client import ApiClient
 from thalweg.cli.locate import locate
 from thalweg.cli.tail import METRICS_MAX, Point, PointTail, follow_run
 from thalweg.errors import NotFoundError
-
-from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer, time_us
-from tests.unit.sdk.cli.conftest import Command
 
 
 @pytest.fixture

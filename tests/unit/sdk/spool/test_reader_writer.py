@@ -119,7 +119,7 @@ def test_smaller_frame_still_fits_when_full(folder: Path) -> None:
     """SpoolFullError for a large frame leaves the rest of the segment usable."""
     spool = small_writer(folder, limit_bytes=SMALL_SEGMENT_BYTES)
     append(spool, {"a": 1.0}, 0)
-    wide = {f"m{index}": 0.0 for index in range(300)}
+    wide = {f"m{index}": 0.0 for index in range(150)}
     with pytest.raises(SpoolFullError):
         append(spool, wide, 1)
     append(spool, {"a": 2.0}, 2)
