@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 DRAIN_S: Final = 10.0
-"""How long streams may go on after the order to stop, to get the acks of what was sent."""
+"""How long streams and requests may go on after the order to stop, to get the answers to what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ async def serve(
             await asyncio.to_thread(migrate, engine)
         await _serve(engine, grpc_address, http_address, told, on_ready, stop)
     finally:
+        await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
 
 
@@ -103,20 +104,25 @@ async def _serve(
 class Ingest:
     """The running ingest role."""
 
-    def __init__(self, server: grpc.aio.Server, committer: Committer, address: Address) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, service: IngestService, committer: Committer, address: Address
+    ) -> None:
         self.address = address
         self._server = server
+        self._service = service
         self._committer = committer
 
     @classmethod
     async def start(cls, engine: Engine, address: Address) -> Ingest:
         """Listens. Raises SettingError if the address is taken."""
         committer = Committer(engine)
-        server, bound = await start_grpc(IngestService(Registry(engine), committer), address)
-        return cls(server, committer, bound)
+        service = IngestService(Registry(engine), committer)
+        server, bound = await start_grpc(service, address)
+        return cls(server, service, committer, bound)
 
     async def stop(self) -> None:
-        """Takes no new streams, gives the old ones time for their acks, commits what is left."""
+        """Takes in nothing new, gives the streams time for their acks, commits what is left."""
+        self._service.stop()
         await self._server.stop(DRAIN_S)
         await self._committer.close()
 
@@ -147,6 +153,7 @@ def _listen(address: Address) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
+        listener.listen()  # from now on nobody is refused, though uvicorn has yet to start
         listener.listen(_BACKLOG)  # from here on clients may connect, and wait for uvicorn
     except OSError as error:
         listener.close()

@@ -18,12 +18,18 @@ SCHEMAS_MAX_NAMES_PER_STREAM: Final = 8_000_000
 
 ATTRIBUTE_PATH_MAX_BYTES: Final = 1024
 ATTRIBUTE_JSON_MAX_BYTES: Final = 2 << 20
+ATTRIBUTE_MAX_DEPTH: Final = 64
+"""Parts of a path, and levels of brackets in a value: what all JSON libraries can read."""
 TRACEBACK_MAX_BYTES: Final = 64 << 10
+"""Also of the message of an exception."""
+HOST_MAX_BYTES: Final = 1024
 
 TIME_MIN_US: Final = 0
 TIME_MAX_US: Final = 7_258_118_400_000_000  # 2200-01-01, the end of DateTime64(6) with room to spare
 
 BATCH_TARGET_BYTES: Final = 1 << 20
 """Size at which the sender closes a batch. Loopback gRPC carries about 760 MB/s at 1 MiB."""
+BATCH_MAX_PARTS: Final = 131_072
+"""Schemas, groups and events in a batch: four times what the smallest ones make of the target."""
 MESSAGE_MAX_BYTES: Final = 32 << 20
 """Largest gRPC message. Above any batch that the sender can make: target + largest record."""

@@ -23,9 +23,6 @@ from thalweg_tracker.model import limits
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_POINT = 8
-
-
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One batch, decoded, whose names are registered."""
@@ -41,8 +38,9 @@ class Submission:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that its points hold, with a floor so that empty batches count too."""
-        return BYTES_PER_POINT * self.points + 1024
+        """Memory that it holds, with a floor so that empty batches count too."""
+        frames = sum(block.values.nbytes + block.steps.nbytes + block.times.nbytes for block in self.blocks)
+        return frames + sum(event.ByteSize() for event in self.news.events) + 1024
 
 
 class Committer:
@@ -53,6 +51,7 @@ class Committer:
         self._waiting: deque[Submission] = deque()
         self._buffered_bytes = 0
         self._news = asyncio.Event()
+        self._turn = asyncio.Lock()  # first come, first served: small batches do not pass a large one for ever
         self._room = asyncio.Condition()
         self._slots = asyncio.Semaphore(limits.COMMITS_IN_FLIGHT)
         self._threads = ThreadPoolExecutor(limits.COMMITS_IN_FLIGHT, thread_name_prefix="commit")
@@ -63,7 +62,7 @@ class Committer:
         """Takes a batch in when there is room. The future is done at its commit, or has its EngineError."""
         submission = Submission(blocks, news, asyncio.get_running_loop().create_future())
         size = submission.size_bytes
-        async with self._room:
+        async with self._turn, self._room:
             await self._room.wait_for(
                 lambda: not self._buffered_bytes or self._buffered_bytes + size <= limits.INGEST_BUFFER_BYTES
             )
@@ -113,6 +112,7 @@ class Committer:
                 submission.done.set_result(None)
             else:
                 submission.done.set_exception(error)
+                submission.done.exception()  # counts as seen: its stream may be gone
 
     def _insert(self, group: list[Submission]) -> None:
         """Runs in a thread. The writers' rows come last: what they count is there."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from thalweg_tracker.model.keys import RunKey, WriterKey, metric_key, run_key, w
 
 _NAMESPACES: Final = frozenset({"config", "env", "tags", "run"})
 _HEX: Final = frozenset("0123456789abcdef")
+_OUTCOMES: Final = frozenset(pb.WriterEnded.Outcome.values()) - {pb.WriterEnded.OUTCOME_UNSPECIFIED}
+_SCHEMA_LEAST_NAMES: Final = 64
+"""A schema counts as at least so many names: that is what its arrays cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,21 @@ class FrameBlock:
 class Decoded:
     """What a batch holds, and what of it was refused."""
 
+    sequence: int
     blocks: list[FrameBlock] = field(default_factory=list)
     new_names: list[tuple[int, str]] = field(default_factory=list)  # key, name
     events: list[pb.Event] = field(default_factory=list)
-    rejected: list[pb.Rejected] = field(default_factory=list)
+    rejected: dict[pb.Rejected.Reason.ValueType, pb.Rejected] = field(default_factory=dict)
+
+    def refuse(self, reason: pb.Rejected.Reason.ValueType, points: int, problem: str) -> None:
+        """Counts refused points. One answer a reason, with its first problem: a batch cannot make us say more."""
+        told = self.rejected.get(reason)
+        if told is None:
+            self.rejected[reason] = pb.Rejected(
+                sequence=self.sequence, reason=reason, points=points, message=problem
+            )
+        else:
+            told.points += points
 
     @property
     def points(self) -> int:
@@ -96,11 +111,12 @@ def decode_hello(hello: pb.Hello) -> Writer:
 
 
 def check_label(what: str, text: str, limit_bytes: int) -> None:
-    """A project or run id: printable, no "/", within the limit. Raises RejectedError."""
-    if not 1 <= len(text.encode()) <= limit_bytes or "/" in text or not text.isprintable():
+    """A project or run id: printable, a segment of a URL's path, within the limit. Raises RejectedError."""
+    if not 1 <= len(text.encode()) <= limit_bytes or "/" in text or text in (".", "..") or not text.isprintable():
         raise RejectedError(
             f"bad_{what}",
-            f"cannot take {what} {text[:150]!r}: it must have 1 to {limit_bytes} bytes, printable and without '/'",
+            f"cannot take {what} {text[:150]!r}: it must have 1 to {limit_bytes} bytes, printable, without '/',"
+            " and be neither '.' nor '..'",
         )
 
 
@@ -114,34 +130,42 @@ class StreamDecoder:
 
     def decode(self, batch: pb.Batch) -> Decoded:
         """Columns of a batch. Raises RejectedError if the stream cannot go on."""
-        decoded = Decoded()
+        parts = len(batch.schemas) + len(batch.frames) + len(batch.events)
+        if parts > limits.BATCH_MAX_PARTS:
+            raise RejectedError(
+                "too_many_parts",
+                f"cannot take batch {batch.sequence}: it has {parts} schemas, groups and events,"
+                f" over {limits.BATCH_MAX_PARTS}",
+            )
+        decoded = Decoded(batch.sequence)
         for schema in batch.schemas:
-            self._take_schema(schema, batch.sequence, decoded)
+            self._take_schema(schema, decoded)
         for group in batch.frames:
             self._take_group(group, batch, decoded)
         for event in batch.events:
-            problem = event_problem(event)
-            if problem:
-                decoded.rejected.append(_refusal(batch.sequence, pb.Rejected.REJECTED_EVENT, 0, problem))
-            else:
-                decoded.events.append(event)
+            self._take_event(event, decoded)
         return decoded
 
-    def refuse_names(self, refused: Mapping[int, str], decoded: Decoded, sequence: int) -> None:
+    def refuse_names(self, refused: Mapping[int, str], decoded: Decoded) -> None:
         """Takes metrics out of this stream's schemas and of a batch: another name has their key."""
         self._schemas = {number: schema.without(refused) for number, schema in self._schemas.items()}
+        others = ", ".join(map(repr, islice(refused.values(), 3)))
         for at, block in enumerate(decoded.blocks):
             smaller = replace(block, schema=block.schema.without(refused))
             lost = block.points - smaller.points
             if lost:
                 decoded.blocks[at] = smaller
-                problem = f"{lost} points have names whose key is that of {', '.join(map(repr, refused.values()))}"
-                decoded.rejected.append(_refusal(sequence, pb.Rejected.REJECTED_COLLISION, lost, problem))
+                decoded.refuse(pb.Rejected.REJECTED_COLLISION, lost, f"these names have the same key as {others}")
 
-    def _take_schema(self, schema: pb.Schema, sequence: int, decoded: Decoded) -> None:
+    def _take_schema(self, schema: pb.Schema, decoded: Decoded) -> None:
         """Remembers a schema with its good names. Raises RejectedError past the limit of a stream."""
-        old = self._schemas.get(schema.id)
-        self._names += len(schema.names) - (old.width if old else 0)
+        old = self._schemas.pop(schema.id, None)
+        width = len(schema.names)
+        if not 1 <= width <= limits.FRAME_MAX_POINTS:
+            problem = f"schema {schema.id} has {width} names; 1 to {limits.FRAME_MAX_POINTS} are allowed"
+            decoded.refuse(pb.Rejected.REJECTED_MALFORMED, 0, problem)
+            return
+        self._names += max(width, _SCHEMA_LEAST_NAMES) - (max(old.width, _SCHEMA_LEAST_NAMES) if old else 0)
         if self._names > limits.SCHEMAS_MAX_NAMES_PER_STREAM:
             limit = limits.SCHEMAS_MAX_NAMES_PER_STREAM
             raise RejectedError("too_many_names", f"cannot take schema {schema.id}: over {limit} names on this stream")
@@ -156,27 +180,25 @@ class StreamDecoder:
                 columns[key] = column
                 decoded.new_names.append((key, name))
                 continue
-            decoded.rejected.append(_refusal(sequence, pb.Rejected.REJECTED_NAME, 0, problem))
+            decoded.refuse(pb.Rejected.REJECTED_NAME, 0, problem)
         keys = np.fromiter(columns.keys(), dtype=np.uint64, count=len(columns))
         order = np.fromiter(columns.values(), dtype=np.intp, count=len(columns))
         ascending = np.argsort(keys)
-        self._schemas[schema.id] = StreamSchema(keys[ascending], order[ascending], len(schema.names))
+        self._schemas[schema.id] = StreamSchema(keys[ascending], order[ascending], width)
 
     def _take_group(self, group: pb.FrameGroup, batch: pb.Batch, decoded: Decoded) -> None:
         """Adds a group's good frames, and refuses the others."""
         schema = self._schemas.get(group.schema)
         if schema is None:
             reason, problem = pb.Rejected.REJECTED_UNKNOWN_SCHEMA, f"schema {group.schema} was not sent on this stream"
-            decoded.rejected.append(_refusal(batch.sequence, reason, len(group.values) // 8, problem))
+            decoded.refuse(reason, len(group.values) // 8, problem)
             return
         frames = len(group.steps) // 8
         expected = (8 * frames, 8 * frames, 8 * frames * schema.width)
         found = (len(group.steps), len(group.times), len(group.values))
         if found != expected:
             problem = f"steps, times and values have {found} bytes; a schema of {schema.width} names wants {expected}"
-            decoded.rejected.append(
-                _refusal(batch.sequence, pb.Rejected.REJECTED_MALFORMED, len(group.values) // 8, problem)
-            )
+            decoded.refuse(pb.Rejected.REJECTED_MALFORMED, len(group.values) // 8, problem)
             return
         steps = np.frombuffer(group.steps, dtype="<f8")
         times = np.frombuffer(group.times, dtype="<i8")
@@ -190,28 +212,49 @@ class StreamDecoder:
                 (finite & ~timely, pb.Rejected.REJECTED_TIME, "a time is before 1970 or after 2200"),
             ):
                 if bad.any():
-                    points = int(bad.sum()) * schema.width
-                    decoded.rejected.append(_refusal(batch.sequence, reason, points, problem))
+                    decoded.refuse(reason, int(bad.sum()) * schema.width, problem)
             steps, times, values = steps[good], times[good], values[good]
         without_name = len(steps) * (schema.width - len(schema.keys))
         if without_name:
             problem = "these points have names that were refused before"
-            decoded.rejected.append(_refusal(batch.sequence, pb.Rejected.REJECTED_NAME, without_name, problem))
-        if len(steps):
+            decoded.refuse(pb.Rejected.REJECTED_NAME, without_name, problem)
+        if len(steps) and len(schema.keys):
             decoded.blocks.append(FrameBlock(self.writer, schema, steps, times, values, batch.resent, group.relogged))
+
+    def _take_event(self, event: pb.Event, decoded: Decoded) -> None:
+        """Adds an event, of attributes those that are good."""
+        problem = event_problem(event)
+        if problem:
+            decoded.refuse(pb.Rejected.REJECTED_EVENT, 0, problem)
+            return
+        problems = [attribute_problem(attribute) for attribute in event.attributes.attributes]
+        if any(problems):
+            decoded.refuse(pb.Rejected.REJECTED_EVENT, 0, next(filter(None, problems)))
+            pairs = zip(event.attributes.attributes, problems, strict=True)
+            good = pb.AttributesSet(attributes=[attribute for attribute, problem in pairs if not problem])
+            event = pb.Event(time_us=event.time_us, attributes=good)
+        decoded.events.append(event)
 
 
 def event_problem(event: pb.Event) -> str:
-    """What is wrong with an event; empty if nothing is."""
+    """What is wrong with an event as a whole; empty if nothing is."""
     if not limits.TIME_MIN_US <= event.time_us < limits.TIME_MAX_US:
         return f"its time {event.time_us} is before 1970 or after 2200"
     kind = event.WhichOneof("kind")
     if kind is None:
         return "its kind is not known to this server"
-    if kind == "attributes":
-        return next((problem for a in event.attributes.attributes if (problem := attribute_problem(a))), "")
-    if kind == "ended" and len(event.ended.traceback.encode()) > limits.TRACEBACK_MAX_BYTES:
-        return f"its traceback has more than {limits.TRACEBACK_MAX_BYTES} bytes"
+    if kind == "started" and len(event.started.host.encode()) > limits.HOST_MAX_BYTES:
+        return f"its host has more than {limits.HOST_MAX_BYTES} bytes"
+    if kind == "ended":
+        return _end_problem(event.ended)
+    return ""
+
+
+def _end_problem(ended: pb.WriterEnded) -> str:
+    if ended.outcome not in _OUTCOMES:
+        return f"its outcome {ended.outcome} is not known to this server"
+    if max(len(ended.traceback.encode()), len(ended.exception.encode())) > limits.TRACEBACK_MAX_BYTES:
+        return f"its exception or traceback has more than {limits.TRACEBACK_MAX_BYTES} bytes"
     return ""
 
 
@@ -221,15 +264,28 @@ def attribute_problem(attribute: pb.Attribute) -> str:
         return f"path {attribute.path[:60]!r} must have 1 to {limits.ATTRIBUTE_PATH_MAX_BYTES} bytes"
     if attribute.path.partition(".")[0] not in _NAMESPACES or "." not in attribute.path:
         return f"path {attribute.path[:60]!r} must begin with one of {', '.join(sorted(_NAMESPACES))} and a dot"
+    if attribute.path.count(".") >= limits.ATTRIBUTE_MAX_DEPTH:
+        return f"path {attribute.path[:60]!r} has more than {limits.ATTRIBUTE_MAX_DEPTH} parts"
     if len(attribute.json.encode()) > limits.ATTRIBUTE_JSON_MAX_BYTES:
         return f"the value of {attribute.path[:60]!r} has more than {limits.ATTRIBUTE_JSON_MAX_BYTES} bytes"
     try:
-        if attribute.json:
-            json.loads(attribute.json)
+        value = json.loads(attribute.json, parse_constant=_no_number) if attribute.json else None
     except (ValueError, RecursionError):
         return f"the value of {attribute.path[:60]!r} is not JSON"
+    if _depth(value) > limits.ATTRIBUTE_MAX_DEPTH:
+        return f"the value of {attribute.path[:60]!r} is nested more than {limits.ATTRIBUTE_MAX_DEPTH} levels deep"
     return ""
 
 
-def _refusal(sequence: int, reason: pb.Rejected.Reason.ValueType, points: int, problem: str) -> pb.Rejected:
-    return pb.Rejected(sequence=sequence, reason=reason, points=points, message=problem)
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _depth(value: Any) -> int:
+    """Levels of brackets."""
+    depth = 0
+    level = [value]
+    while level := [inner for inner in level if isinstance(inner, (dict, list))]:
+        depth += 1
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return depth

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,14 +25,20 @@ from thalweg_tracker.model.settings import Address
 log = logging.getLogger(__name__)
 
 _COUNTERS_MAX: Final = 64
+_DECODE_HERE_BYTES: Final = 64 << 10
+"""Larger batches are decoded in a thread: the other streams are not held up."""
 _Context = grpc.aio.ServicerContext[ingest_pb2.ClientRecords, ingest_pb2.ServerRecords]
+
+
+class _StoppingError(Exception):
+    """The server stops, so it reads no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What is said of a batch once `done` is."""
 
-    rejected: list[pb.Rejected]
+    rejected: Collection[pb.Rejected]
     ack: pb.Ack
     done: asyncio.Future[None]
 
@@ -43,6 +49,14 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     def __init__(self, registry: Registry, committer: Committer) -> None:
         self._registry = registry
         self._committer = committer
+        self._intakes: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Reads no more: each stream gets the acks of what was taken in, and ends with UNAVAILABLE."""
+        self._is_stopping = True
+        for intake in self._intakes:
+            intake.cancel()
 
     async def Stream(  # the name is the protocol's
         self, requests: AsyncIterator[ingest_pb2.ClientRecords], context: _Context
@@ -50,6 +64,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         """Answers each batch in order, after its commit."""
         answers: asyncio.Queue[_Answer | None] = asyncio.Queue(limits.UNACKED_BATCHES_PER_STREAM)
         intake = asyncio.create_task(self._take_in(requests, answers))
+        self._intakes.add(intake)
         try:
             while (answer := await answers.get()) is not None:
                 await answer.done
@@ -58,10 +73,16 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
                 yield ingest_pb2.ServerRecords(ack=answer.ack)
             await intake
         except RejectedError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            # A new stream begins without names, so that one may be tried again.
+            again = error.code == "too_many_names"
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED if again else grpc.StatusCode.INVALID_ARGUMENT
+            await context.abort(code, error.message)
+        except _StoppingError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         except EngineError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"the database failed: {error}"[:1000])
         finally:
+            self._intakes.discard(intake)
             intake.cancel()
             await asyncio.gather(intake, return_exceptions=True)
 
@@ -70,9 +91,16 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     ) -> None:
         """Reads the stream as fast as the committer takes it, and queues what must be answered. None ends the queue."""
         try:
+            if self._is_stopping:
+                raise _StoppingError
             await self._read(requests, answers)
-        except (RejectedError, EngineError):
-            await answers.put(None)  # what came before is answered first
+        except asyncio.CancelledError:
+            if not self._is_stopping:
+                raise  # the stream is gone: nobody takes an answer
+            await answers.put(None)
+            raise _StoppingError from None
+        except Exception:  # whatever it is, what came before is answered first
+            await answers.put(None)
             raise
         await answers.put(None)
 
@@ -102,15 +130,16 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
     ) -> None:
-        decoded = decoder.decode(batch)
+        is_short = batch.ByteSize() < _DECODE_HERE_BYTES
+        decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:
-            await self._register(decoder, batch, decoded)
+            await self._register(decoder, decoded)
         news = WriterNews(decoder.writer, decoded.events, _counters(batch), time.time_ns() // 1000)
         done = await self._committer.submit(decoded.blocks, news)
         ack = pb.Ack(writer=decoder.writer.writer_id, sequence=batch.sequence)
-        await answers.put(_Answer(decoded.rejected, ack, done))
+        await answers.put(_Answer(decoded.rejected.values(), ack, done))
 
-    async def _register(self, decoder: StreamDecoder, batch: pb.Batch, decoded: Decoded) -> None:
+    async def _register(self, decoder: StreamDecoder, decoded: Decoded) -> None:
         """Registers new names before the first point that uses them is committed."""
         project = decoder.writer.project
         unknown = self._registry.unknown_names(project, decoded.new_names)
@@ -118,7 +147,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             return
         refused = await asyncio.to_thread(self._registry.register_names, project, unknown)
         if refused:
-            decoder.refuse_names(refused, decoded, batch.sequence)
+            decoder.refuse_names(refused, decoded)
 
 
 def _counters(batch: pb.Batch) -> dict[str, int]:
