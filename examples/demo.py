@@ -238,8 +238,8 @@ def train(console: Console, run_id: str, options: Sequence[str], url: str) -> Tr
         for line in process.stdout:
             console.print("  " + line.rstrip(), markup=False, soft_wrap=True)
             result = line if line.startswith("result:") else result
-    if process.returncode != 0:
-        raise DemoError(f"the training {run_id} ended with exit status {process.returncode}")
+    if process.returncode != 0 or not result:
+        raise DemoError(f"the training {run_id} ended without a result, with exit status {process.returncode}")
     console.print()
     numbers = dict(re.findall(r"(\S+) (\S+)", result.removeprefix("result:")))
     return Trained(run_id, int(numbers.pop("step")), numbers)
@@ -323,6 +323,7 @@ def check(client: ApiClient, training: Trained, details: dict[str, Any], metrics
     steps = exact[0]["x"] if exact else []
     expect("the number of exact points of train/loss", len(steps), training.steps)
     expect("the list of gaps in its steps", [b for a, b in pairwise(steps) if b != a + 1], [])
+    expect("the list of missing metrics", sorted({*SHOWN_METRICS} - metrics.keys()), [])
     for name, printed in training.scores.items():
         expect(f"the last {name}", f"{float(metrics[name]['last']):.4f}", printed)
 

@@ -38,6 +38,7 @@ class HostWriter:
         self._writer = SpoolWriter(self.folder, LIMIT_BYTES, segment_bytes=SEGMENT_BYTES)
         self._host = HostSampler(training_pid, Path.cwd())
         self._gpu = GpuSampler()
+        self._append("started", {"primary": False, "host": identity.host, "pid": identity.pid})
         self._describe_gpus()
 
     def _describe_gpus(self) -> None:
