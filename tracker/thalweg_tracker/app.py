@@ -153,7 +153,6 @@ def _listen(address: Address) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
-        listener.listen()  # from now on nobody is refused, though uvicorn has yet to start
         listener.listen(_BACKLOG)  # from here on clients may connect, and wait for uvicorn
     except OSError as error:
         listener.close()

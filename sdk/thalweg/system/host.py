@@ -178,15 +178,17 @@ class HostSampler:
         }
 
     def _process_tree(self, now_s: float) -> Mapping[str, float | None]:
-        """Sums over the training process and its descendants. CPU: 100 is one core. RSS counts shared pages
-        once per process. A descendant that started and ended between two samples is not seen."""
+        """Sums over the training process and its descendants, but for the process that samples. CPU: 100 is one
+        core. RSS counts shared pages once per process. A descendant that started and ended between two samples
+        is not seen."""
         if self._process is None:
             return {}
         try:
-            tree = [self._process, *self._process.children(recursive=True)]
+            descendants = self._process.children(recursive=True)
         except psutil.NoSuchProcess:
             self._process = None
             return {}
+        tree = [self._process, *(process for process in descendants if process.pid != os.getpid())]
         cpu_s: dict[str, float] = {}
         rss_bytes = thread_count = 0
         for process in tree:

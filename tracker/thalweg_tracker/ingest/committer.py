@@ -2,7 +2,7 @@
 what belongs together; knows nothing of gRPC.
 
 Guarantees: a future is done only when everything of its batch is committed, names first. At most
-INGEST_BUFFER_BYTES of points wait; `submit` waits for room, which is the back-pressure. Lives on one
+INGEST_BUFFER_BYTES of batches wait, first come, first served; `submit` waits for room, which is the back-pressure. Lives on one
 event loop; inserts run in threads.
 """
 
