@@ -61,7 +61,8 @@ PLOT_HEIGHT_ROWS: Final = 18
 PLOT_WIDTH_MAX: Final = 100
 STEPS_PER_TICK: Final = 1000
 TABLE_STYLE: Final[dict[str, Any]] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
-MARKERS: Final = (("braille", "⢕"), ("dot", "•"))  # told apart without colour too
+MARKERS: Final = ("*", "o")
+TO_ASCII: Final = str.maketrans("┌┐└┘├┤┬┴┼─│", "+++++++++-|")  # any terminal and any log can show it
 
 
 class DemoError(Exception):
@@ -85,7 +86,7 @@ def main() -> int:
     """Runs the demo and gives its exit status."""
     console = Console(highlight=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # the plot is no ASCII
+        sys.stdout.reconfigure(errors="replace")  # the tables have lines
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # so that these end the server too
     started_s = time.monotonic()
@@ -366,18 +367,18 @@ def show_plot(console: Console, client: ApiClient, run_ids: Sequence[str]) -> No
     figure, width = plotext.figure.clear(), min(console.width, PLOT_WIDTH_MAX)
     figure.theme("simple").plot_size(width, PLOT_HEIGHT_ROWS).label("step", "x")
     lowest, last_step, names = 0.0, 0.0, []
-    for series, (marker, sign) in zip(read_series(client, run_ids, "train/loss", PLOT_BUCKETS), MARKERS, strict=True):
+    for series, marker in zip(read_series(client, run_ids, "train/loss", PLOT_BUCKETS), MARKERS, strict=True):
         steps = series["x"]
         decades = [math.log10(value) for value in series["mean"]]  # by hand: plotext 6.1 has no ticks on log scales
         figure.draw(figure.signal(steps, decades, marker=marker).lines())
         lowest, last_step = min(lowest, *decades), max(last_step, steps[-1])
-        names.append(f"{sign} {series['run_id']}")
+        names.append(f"{marker} {series['run_id']}")
     powers = range(math.floor(lowest), 1)
     figure.ruler("y").ticks(list(powers), [f"{10.0**power:g}" for power in powers])
     figure.ruler("x").ticks(list(range(0, int(last_step) + 1, STEPS_PER_TICK)))
     figure.title(f"train/loss: {', '.join(names)} (mean of each of {PLOT_BUCKETS} buckets)")
     is_plain = console.no_color or not console.is_terminal
-    console.print(Text.from_ansi(figure.build().string(colorless=is_plain)))
+    console.print(Text.from_ansi(figure.build().string(colorless=is_plain).translate(TO_ASCII)))
 
 
 def show_log_tails(console: Console) -> None:

@@ -37,6 +37,17 @@ with thalweg.init(project="faults", run_id="ranked", system_interval_s=0) as run
     for step in range(10):
         run.log({"loss": float(run_rank)}, step=step)
 """
+STEADY = """
+import itertools, sys, threading
+import thalweg
+run = thalweg.init(project="faults", run_id=sys.argv[1], system_interval_s=0)
+pause = threading.Event()
+for step in itertools.count():
+    run.log({"square": step * step}, step=step)
+    print(step, flush=True)
+    pause.wait(0.005)
+"""
+"""Logs for ever, slowly enough for its output to fit in a pipe for a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +122,7 @@ def test_tail_prints_the_last_points_of_metrics_of_different_density(server: Ser
 
 def test_tail_follows_a_run_to_its_end(server: ServerProcess, tmp_path: Path) -> None:
     """All steps from the first line on are printed once, in order, and the command ends with the run."""
-    script = training.start(tmp_path, server.url, training.ENDLESS, "followed")
+    script = training.start(tmp_path, server.url, STEADY, "followed")
     script.read_steps(10)
     wait_until(lambda: training.get_run(server.client, PROJECT, "followed").get("last_step"))
     process = start(server, "tail", f"{PROJECT}/followed", "-n", "1", "-m", "square", "--follow", "--json")
@@ -164,12 +175,12 @@ def test_sync_of_an_offline_run_while_it_lives_and_after_it_was_killed(server: S
     """The first sync delivers what is there and keeps the folder; the last one completes and removes it."""
     spool = tmp_path / "spool"
     script = training.start(tmp_path, server.url, training.ENDLESS, "unplugged", THALWEG_MODE="offline")
-    script.read_steps(500)
+    read = script.read_steps(500)
     (report,) = call_json(server, "sync", str(spool))["folders"]
     assert (report["state"], report["run_id"]) == ("live", "unplugged")
     assert report["records"] > 500
     assert training.get_run(server.client, PROJECT, "unplugged")["status"] == "running"
-    last = script.kill()
+    last = max(read, script.kill())
     wait_until(lambda: call_json(server, "sync", str(spool)) and not layout.writer_folders(spool))
     training.wait_for_status(server.client, "unplugged", "killed")
     training.assert_complete(server.client, "unplugged", last)
@@ -180,8 +191,8 @@ def test_sync_interrupted_loses_nothing(server: ServerProcess, tmp_path: Path) -
     """After Ctrl-C at any moment, another sync completes the work, and no point is there twice."""
     spool = tmp_path / "spool"
     script = training.start(tmp_path, server.url, training.ENDLESS, "interrupted", THALWEG_MODE="offline")
-    script.read_steps(20_000)
-    last = script.kill()
+    read = script.read_steps(20_000)
+    last = max(read, script.kill())
     process = start(server, "sync", str(spool))
     wait_until(lambda: process.poll() is not None or training.get_run(server.client, PROJECT, "interrupted"))
     process.send_signal(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -94,10 +95,13 @@ class Reading:
         self.reader = SpoolReader(folder, self.content.damages.append)
         self._schemas: dict[int, tuple[str, ...]] = {}
 
-    def read_on(self, *, writer_ended: bool = False) -> Content:
-        """Reads until there is nothing more."""
+    def read_on(self, *, writer_ended: bool = False, most_frames: float = math.inf) -> Content:
+        """Reads until there is nothing more, or the content has so many frames."""
         content = self.content
-        while (record := self.reader.advance(writer_ended=writer_ended)) is not None:
+        while len(content.frames) < most_frames:
+            record = self.reader.advance(writer_ended=writer_ended)
+            if record is None:
+                break
             content.sequences.append(record.header.sequence)
             if record.header.kind == SCHEMA:
                 document = read_text(record.view, record.at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.errors import add_handlers
 from thalweg_tracker.api.routes import make_router
 from thalweg_tracker.engine.contract import Engine
@@ -19,4 +20,5 @@ def make_api(engine: Engine, version: str, grpc_address: str | None) -> FastAPI:
     )
     app.include_router(make_router(engine, version, grpc_address))
     add_handlers(app)
+    app.add_middleware(BodyLimit)
     return app

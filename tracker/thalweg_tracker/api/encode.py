@@ -114,8 +114,15 @@ def from_cursor(cursor: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
     """The place that a cursor names, of these types. Raises RejectedError."""
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if isinstance(place, list) and tuple(map(type, place)) == kinds:
+        if isinstance(place, list) and tuple(map(type, place)) == kinds and all(map(_is_bindable, place)):
             return tuple(place)
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError, binascii.Error):
         pass
     raise RejectedError("bad_cursor", f"cannot read the cursor {cursor[:60]!r}", "Use next_cursor of the page before.")
+
+
+def _is_bindable(value: str | int) -> bool:
+    """Whether the database can take it: an Int64, or text without half of a surrogate pair."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -20,6 +20,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     for status, text in (
         (400, "The request cannot be answered as it is."),
         (404, "It names something that is not there."),
+        (413, "The body is too large."),
         (422, "A parameter or field has a wrong type or is out of range."),
         (503, "The database is out of reach, out of room, or took too long."),
     )
@@ -41,12 +42,13 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        parts = [] if first["type"] == "json_invalid" else first["loc"]  # a place in a text, not in a document
+        where = ".".join(str(part) for part in parts if part != "body")
         return _answer(422, "invalid", f"{where or 'body'}: {first['msg']}", "See /docs for the API.")
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = "not_found" if error.status_code == 404 else "http_error"
+        code = {404: "not_found", 413: "too_large"}.get(error.status_code, "http_error")
         return _answer(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}", "See /docs.")
 
     @app.exception_handler(EngineBusyError)

@@ -1,7 +1,8 @@
-"""The routes of /api/v1. Handlers are plain functions: FastAPI runs them in threads, each with its own connection."""
+"""The routes of /api/v1. Handlers that ask the database are plain functions: FastAPI runs them in threads."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -34,7 +35,7 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
     router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
     @router.get("/health")
-    def health() -> models.Health:
+    async def health() -> models.Health:  # needs no thread: it answers while all of them are busy
         """Tells that the server is there, and the address of its gRPC ingest."""
         return models.Health(status="ok", version=version, grpc=grpc_address, engine=engine.describe())
 
@@ -140,13 +141,14 @@ def _run_line(run: run_queries.RunSummary) -> models.RunLine:
 
 
 def _run(found: run_queries.RunDetails) -> models.Run:
+    notes = found.attributes.get("run", {}).get("notes", "")
     counters: dict[str, int] = {}
     for writer in found.writers:
         for reason, points in writer["counters"].items():
             counters[reason] = counters.get(reason, 0) + points
     return models.Run(
         **_run_line(found.summary).model_dump(),
-        notes=str(found.attributes.get("run", {}).get("notes", "")),
+        notes=notes if isinstance(notes, str) else json.dumps(notes),
         config=found.attributes.get("config", {}),
         env=found.attributes.get("env", {}),
         lineage=[models.LineageStep(run_id=found.summary.run_id, branch=0, upto=None)],

@@ -2,8 +2,8 @@
 what belongs together; knows nothing of gRPC.
 
 Guarantees: a future is done only when everything of its batch is committed, names first. At most
-INGEST_BUFFER_BYTES of batches wait, first come, first served; `submit` waits for room, which is the back-pressure. Lives on one
-event loop; inserts run in threads.
+INGEST_BUFFER_BYTES of batches wait; `submit` waits for room, first come, first served, which is the
+back-pressure. Lives on one event loop; inserts run in threads.
 """
 
 from __future__ import annotations

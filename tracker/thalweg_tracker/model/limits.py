@@ -13,6 +13,8 @@ UNACKED_BATCHES_PER_STREAM: Final = 64
 KNOWN_NAMES_MAX: Final = 4_000_000
 """Metric names remembered as registered. Past it they are registered again, which changes nothing."""
 
+BODY_MAX_BYTES: Final = 16 << 20
+"""Body of an HTTP request: SERIES_MAX_PER_REQUEST names of the greatest length, and room to spare."""
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
 REGEX_MAX_CHARS: Final = 512

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _summary(row: dict[str, Any]) -> RunSummary:
     return RunSummary(
         run_id=row["run_id"],
         key=RunKey(row["key"]),
-        name=json.loads(row["name"]) if row["name"] else "",
+        name=_as_text(row["name"]),
         status=row["status"],
         created_at=row["created_at"],
         last_seen_at=_known(row["last_seen_at"]),
@@ -147,12 +148,39 @@ def nest(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
             if not isinstance(inner, dict):
                 inner = node[branch] = {"": inner}
             node = inner
-        value = json.loads(text)
+        value = read_json(text)
         if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
             node[leaf][""] = value
         else:
             node[leaf] = value
     return tree
+
+
+def read_json(text: str) -> Any:
+    """A stored JSON value such that an answer can hold it: infinities as texts, halves of surrogate pairs replaced."""
+    value = json.loads(text, parse_float=_finite)
+    return _encodable(value) if "\\u" in text else value
+
+
+def _finite(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_encodable(inner) for inner in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return value
+
+
+def _as_text(stored: str) -> str:
+    """The text that a stored JSON value is; of any other value, its JSON."""
+    value = read_json(stored) if stored else ""
+    return value if isinstance(value, str) else stored
 
 
 def existing_keys(engine: Engine, project: str, run_ids: list[str]) -> dict[str, RunKey]:
