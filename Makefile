@@ -25,6 +25,7 @@ test: $(VENV)/installed  ## Run all checks and all tests.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --namespace-packages --explicit-package-bases loadtests examples tools
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest
 
@@ -32,6 +33,8 @@ bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
 	@$(BIN)/python -m loadtests.log_call
 	@$(BIN)/python -m loadtests.freshness
 	@$(BIN)/python -m loadtests.ingest_wide
+	@$(BIN)/python -m loadtests.embedded_insert
+	@$(BIN)/python -m loadtests.wire_layout
 
 openapi: $(VENV)/installed  ## Write docs/openapi.json from the code.
 	@$(BIN)/python tools/write_openapi.py

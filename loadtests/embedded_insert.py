@@ -53,7 +53,7 @@ def send_insert(folder: Path) -> Callable[[pa.Table], None]:
     def insert(rows: pa.Table) -> None:
         connection: Any = getattr(local, "connection", None)
         if connection is None:
-            connection = local.connection = chdb.connect(str(folder / "clickhouse"))
+            connection = local.connection = chdb.connect(str(folder / "clickhouse"))  # type: ignore[no-untyped-call]  # ships no types
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)

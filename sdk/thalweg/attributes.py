@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from thalweg.errors import InputError
 from thalweg.values import shorten
 from thalweg.wire import limits
+
+_DEPTH_MAX: Final = 64
 
 
 def join(*parts: str) -> str:
@@ -26,28 +28,52 @@ def join(*parts: str) -> str:
     return path
 
 
-def flatten(values: Mapping[Any, Any], *prefix: str) -> Iterator[tuple[str, Any]]:
-    """Path and value of each leaf of nested mappings. Raises InputError."""
+def flatten(values: Mapping[Any, Any], *prefix: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Parts of the path, not checked, and value of each leaf of nested mappings."""
     for key, value in values.items():
-        path = join(*prefix, str(key))
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, path)
+        parts = (*prefix, str(key))
+        if isinstance(value, Mapping) and value and len(parts) < _DEPTH_MAX:
+            yield from flatten(value, *parts)
         else:
-            yield path, value
+            yield parts, value
+
+
+def split(texts: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """JSON texts by path in parts that are small enough for a record and a message."""
+    part: dict[str, str] = {}
+    size = 0
+    for path, text in texts.items():
+        part[path] = text
+        size += len(path) + len(text)
+        if size > limits.ATTRIBUTE_JSON_MAX_BYTES:
+            yield part
+            part, size = {}, 0
+    if part:
+        yield part
 
 
 def to_json(path: str, value: Any) -> str:
-    """A value as JSON text; what JSON does not know becomes its `str`. Raises InputError over the limit."""
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    """A value as JSON text; what JSON does not know becomes its `str`. Raises InputError."""
     try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        text = json.dumps(_plain(value), allow_nan=False)
-        size = len(text)
+        plain = _plain(value)
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+        if not _is_utf8(text):
+            text = json.dumps(plain, allow_nan=False)
+    except Exception as error:  # a value that contains itself, or whose __str__ raises
+        raise InputError(f"cannot set attribute {path}: its value has no JSON: {type(error).__name__}") from error
+    size = len(text.encode())
     if size > limits.ATTRIBUTE_JSON_MAX_BYTES:
         limit = limits.ATTRIBUTE_JSON_MAX_BYTES
         raise InputError(f"cannot set attribute {path}: its value has {size} bytes as JSON, over {limit}")
     return text
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from thalweg.console import call_site, say
 from thalweg.errors import InputError
 from thalweg.sender.launch import SenderProcess, start_sender
 from thalweg.settings import Settings
-from thalweg.spool import layout
+from thalweg.spool import layout, process
 from thalweg.spool.state import State
 from thalweg.spool.writer import SpoolFullError, SpoolWriter
 from thalweg.values import Refusal, shorten, sort_out
@@ -46,16 +46,15 @@ class Recorder:
         self._next_step = next_step
         self._last_time_us = 0
         self._complaints: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._open(primary=True)
         _alive.add(self)
 
     def _open(self, *, primary: bool) -> None:
-        """Begins a folder as this process."""
-        self._lock = threading.Lock()
+        """Begins a folder as this process. Raises OSError."""
         self._pid = os.getpid()
         self._primary = primary
-        self._is_closed = False
-        self._forked = False
         self._full_until_us = 0
         self._full_warning_due_us = 0
         self._check_sender_due_us = 0
@@ -68,7 +67,7 @@ class Recorder:
             url=self._settings.url,
             host=socket.gethostname(),
             pid=self._pid,
-            process_started=_process_started_s(),
+            process_started=process.started_s(self._pid),
             primary=primary,
             mode=self._settings.mode,
         )
@@ -76,8 +75,18 @@ class Recorder:
         self.state = State(self.folder)
         self._writer = SpoolWriter(self.folder, self._settings.spool_limit_bytes)
         self._sender: SenderProcess | None = None
-        self.event("started", {"primary": primary, "host": identity.host, "pid": identity.pid})
+        self._forked = False
+        self._append_event("started", {"primary": primary, "host": identity.host, "pid": identity.pid})
         self._start_sender()
+
+    def _is_ready(self) -> bool:
+        """Opens a folder of its own in a forked child. False where that fails: the parent's must not be touched."""
+        if self._forked:
+            try:
+                self._open(primary=False)
+            except OSError as error:
+                self._complain(("", "fork"), f"cannot record in this forked process: {error}. Its points are dropped.")
+        return not self._forked
 
     def _start_sender(self) -> None:
         try:
@@ -87,32 +96,32 @@ class Recorder:
 
     def log(self, values: Mapping[Any, Any], step: float | None) -> None:
         """Writes one frame. `step` None: one after the highest so far."""
-        if self._forked:
-            self._open(primary=False)
         with self._lock:
+            if self._forked and not self._is_ready():
+                return
             time_us = time.time_ns() // 1000
             if time_us <= self._last_time_us:  # of two values for one step the later wins: no ties
                 time_us = self._last_time_us + 1
             self._last_time_us = time_us
             at = self._next_step if step is None else step
             writer = self._writer
-            names = tuple(values)
-            schema = writer.declared.get(names)
-            if schema is None:
-                return self._log_slowly(values, at, time_us)
             try:
+                names = tuple(values)
+                schema = writer.declared[names]
                 column = array("d", values.values())
-                if not writer.has_room(len(column)) or not math.isfinite(at):
-                    return self._log_slowly(values, at, time_us)
-                writer.append_frame(schema, at, time_us, column)
-            except (TypeError, ValueError, OverflowError, RuntimeError):
-                return self._log_slowly(values, at, time_us)
+                is_plain = writer.has_room(len(column)) and math.isfinite(at) and len(column) == len(names)
+                number = float(at)  # a NumPy integer of few bits must not overflow in the next step
+            except Exception:  # noqa: BLE001  # new names, or a user's mapping or number, which may raise anything
+                is_plain = False
+            if not is_plain:
+                self._log_slowly(values, at, time_us)
+                return
+            writer.append_frame(schema, number, time_us, column)
             self.state.count("logged", len(column))
-            if at >= self._next_step:
-                self._next_step = at + 1
+            if number >= self._next_step:
+                self._next_step = number + 1
             if time_us > self._check_sender_due_us:
                 self._check_sender(time_us)
-        return None
 
     def _log_slowly(self, values: Mapping[Any, Any], step: Any, time_us: int) -> None:
         """Whatever the fast path does not take: nested or bad values, new names, a new segment, a full spool."""
@@ -129,7 +138,8 @@ class Recorder:
             self._append(dict(items[start : start + limits.FRAME_MAX_POINTS]), number, time_us)
         if number >= self._next_step:
             self._next_step = number + 1
-        self._check_sender(time_us)
+        if not self._is_closed:
+            self._check_sender(time_us)
 
     def _append(self, values: dict[str, float], step: float, time_us: int) -> None:
         """Appends a checked frame, or counts it as dropped where there is no room."""
@@ -186,37 +196,38 @@ class Recorder:
     def set_attributes(self, namespace: str, values: Mapping[Any, Any]) -> None:
         """Writes attributes below a namespace. A bad one is left out with a word, or raises where strict."""
         good: dict[str, str] = {}
-        try:
-            for path, value in attributes.flatten(values, namespace):
+        for parts, value in attributes.flatten(values, namespace):
+            try:
+                path = attributes.join(*parts)
                 good[path] = attributes.to_json(path, value)
-        except InputError as error:
-            if self._strict:
-                raise
-            self._complain((namespace, str(error)), f"{error} ({call_site()})")
-        if good:
-            self.event("attributes", {"attributes": good})
+            except InputError as error:
+                if self._strict:
+                    raise
+                self._complain((namespace, str(error)), f"{error} ({call_site()})")
+        for some in attributes.split(good):
+            self.event("attributes", {"attributes": some})
 
     def event(self, kind: str, fields: dict[str, Any]) -> bool:
         """Writes one event. False where there was no room, or the run is finished."""
-        if self._forked:
-            self._open(primary=False)
-        document = {"time_us": time.time_ns() // 1000, "kind": kind, **fields}
-        text = json.dumps(document).encode()
         with self._lock:
-            if self._is_closed:
-                self._complain(("", "finished"), "cannot change the run: it is finished.")
-                return False
-            try:
-                self._writer.append_event(text)
-            except (SpoolFullError, OSError) as error:
-                say(f"cannot record {kind}: the spool is full ({error}).")
-                return False
+            return self._is_ready() and self._append_event(kind, fields)
+
+    def _append_event(self, kind: str, fields: dict[str, Any]) -> bool:
+        if self._is_closed:
+            self._complain(("", "finished"), "cannot change the run: it is finished.")
+            return False
+        document = {"time_us": time.time_ns() // 1000, "kind": kind, **fields}
+        try:
+            self._writer.append_event(json.dumps(document).encode())
+        except (SpoolFullError, OSError) as error:
+            say(f"cannot record {kind}: the spool is full ({error}).")
+            return False
         return True
 
     @property
-    def is_delivered(self) -> bool:
-        """Whether the server has acknowledged everything."""
-        return self.state.acked >= self._writer.sequence
+    def sequence(self) -> int:
+        """Sequence number of the last record."""
+        return self._writer.sequence
 
     def sender_status(self) -> dict[str, Any]:
         """What the sender last said of itself: status, error. Empty before its first word."""
@@ -232,7 +243,7 @@ class Recorder:
             self._check_sender(time.time_ns() // 1000)
 
     def _check_sender(self, time_us: int) -> None:
-        if time_us <= self._check_sender_due_us or self._is_closed:
+        if time_us <= self._check_sender_due_us or self._forked:
             return
         self._check_sender_due_us = time_us + _CHECK_SENDER_US
         if self._sender is not None and self._sender.is_running():
@@ -246,11 +257,17 @@ class Recorder:
         self._check_sender_due_us = time_us + self._restart_delay_us
         self._restart_delay_us = min(2 * self._restart_delay_us, _RESTART_MOST_US)
 
-    def close(self, *, exiting: bool = False) -> None:
-        """Ends recording. The folder stays for the sender, which offline has nothing more to do but see the exit."""
+    def close(self, last_word: dict[str, Any] | None = None) -> None:
+        """Ends recording, in the process that began the run with its last word, which nothing can follow.
+
+        The folder stays for the sender, which offline has nothing more to do but see the exit.
+        """
+        exiting = last_word is not None and bool(last_word.get("at_exit"))
         with self._lock:
             if self._is_closed:
                 return
+            if last_word is not None and self.is_owner:
+                self._append_event("ended", last_word)
             self._is_closed = True
             self._writer.close()
             _alive.discard(self)
@@ -273,16 +290,9 @@ def _finite(step: Any) -> float | None:
         return None
     try:
         number = float(step)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+    except Exception:  # noqa: BLE001  # a user's __float__ may raise anything
         return None
     return number if math.isfinite(number) else None
-
-
-def _process_started_s() -> float:
-    """Start time of this process, as psutil gives it. Imported late: `import thalweg` stays quick."""
-    import psutil
-
-    return float(psutil.Process().create_time())
 
 
 _alive: weakref.WeakSet[Recorder] = weakref.WeakSet()

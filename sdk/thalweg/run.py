@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
 
 from thalweg import attributes
 from thalweg.console import say
+from thalweg.errors import InputError
 from thalweg.recorder import Recorder
 from thalweg.settings import Settings
 from thalweg.wire import limits
@@ -89,7 +91,8 @@ class Run:
         if self._settings.mode == "offline":
             return False
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not recorder.is_delivered:
+        sequence = recorder.sequence  # what other threads log meanwhile is not waited for
+        while recorder.state.acked < sequence:
             recorder.check_sender()
             if recorder.sender_status().get("status") == "refused":
                 return False
@@ -100,15 +103,15 @@ class Run:
 
     def finish(self, exit_code: int = 0) -> None:
         """Ends the run: "finished" for exit code 0, else "failed". Waits for the ack of a server in reach."""
-        self._end({"outcome": "failed" if exit_code else "finished", "exit_code": exit_code})
+        self._end(_describe_exit(exit_code))
 
     def finish_with(self, error: BaseException) -> None:
         """Ends the run as failed by an uncaught exception."""
         self._end(describe_exception(error))
 
-    def finish_at_exit(self) -> None:
-        """Ends the run at the end of the interpreter, whose exit code is not known yet: the sender will see it."""
-        self._end({"outcome": "finished", "exit_code": None, "at_exit": True})
+    def finish_at_exit(self, error: BaseException | None, exit_code: object) -> None:
+        """Ends the run at the end of the interpreter, whose exit code is only guessed: the sender will see it."""
+        self._end({**(_describe_exit(exit_code) if error is None else describe_exception(error)), "at_exit": True})
 
     def _end(self, last_word: dict[str, Any]) -> None:
         if self._is_finished:
@@ -118,10 +121,9 @@ class Run:
         recorder = self._recorder
         if recorder is None:
             return
+        recorder.close(last_word)
         if recorder.is_owner:
-            recorder.event("ended", last_word)
             self._wait_for_delivery(recorder)
-        recorder.close(exiting=bool(last_word.get("at_exit")))
 
     def _wait_for_delivery(self, recorder: Recorder) -> None:
         """Waits while the server takes records; says what happens with the rest."""
@@ -173,7 +175,9 @@ class Config(MutableMapping[str, Any]):
         """Sets several values with one record."""
         values = dict(*args, **kwargs)
         self._run.set_attributes("config", values)
-        self._values.update(attributes.flatten(values))
+        for parts, value in attributes.flatten(values):
+            with suppress(InputError):  # which was told, or raised, above
+                self._values[attributes.join(*parts)] = value
 
     def __getitem__(self, path: str) -> Any:
         return self._values[attributes.join(path)]
@@ -192,12 +196,27 @@ class Config(MutableMapping[str, Any]):
 
 def describe_exception(error: BaseException) -> dict[str, Any]:
     """The last word of a run that an exception ended."""
+    if isinstance(error, SystemExit):
+        return _describe_exit(error.code)
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     interrupted = isinstance(error, KeyboardInterrupt)
     return {
         "outcome": "killed" if interrupted else "failed",
         "exit_code": None if interrupted else 1,
         "signal": 2 if interrupted else None,
-        "exception": f"{type(error).__name__}: {error}"[:4096],
+        "exception": f"{type(error).__name__}: {_message(error)}"[:4096],
         "traceback": trace[-limits.TRACEBACK_MAX_BYTES // 4 :],
     }
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001  # a user's __str__ may raise anything
+        return f"<no message: its __str__ raised {type(failure).__name__}>"
+
+
+def _describe_exit(code: object) -> dict[str, Any]:
+    """The last word of a process that ends with `sys.exit(code)`, with the exit code as its parent sees it."""
+    status = 0 if code is None else code & 0xFF if isinstance(code, int) else 1
+    return {"outcome": "failed" if status else "finished", "exit_code": status}

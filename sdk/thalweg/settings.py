@@ -60,7 +60,7 @@ class Settings:
             url=_url(_first(url, environ.get("THALWEG_URL"), DEFAULT_URL)),
             project=name_setting("THALWEG_PROJECT", _first(project, environ.get("THALWEG_PROJECT"), "default")),
             mode=_mode(_first(mode, environ.get("THALWEG_MODE"), "online")),
-            spool_dir=Path(spool_dir or environ.get("THALWEG_SPOOL_DIR") or default_spool_dir(environ)),
+            spool_dir=Path(spool_dir or environ.get("THALWEG_SPOOL_DIR") or default_spool_dir(environ)).expanduser(),
             token=_first(token, environ.get("THALWEG_TOKEN"), "") or None,
             run_id=_run_id(_first(run_id, environ.get("THALWEG_RUN_ID"), "")),
             rank=_rank(rank, environ),
@@ -76,9 +76,14 @@ def _first(given: T | None, from_environment: T | None, default: T) -> T:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingError("THALWEG_URL", value, "the server's HTTP address, such as http://127.0.0.1:7412")
+    wanted = "the server's HTTP address, such as http://127.0.0.1:7412"
+    try:
+        parts = urlsplit(value)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bad port, or half an IPv6 address
+        is_good = False
+    if not is_good:
+        raise SettingError("THALWEG_URL", value, wanted)
     return value.rstrip("/")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from random import SystemRandom
@@ -137,7 +138,8 @@ def _install_hooks() -> None:
         previous_hook(kind, error, trace)
 
     def on_exit(code: Any = None, /) -> Any:
-        _Exit.code = code
+        if threading.current_thread() is threading.main_thread():  # in another thread it ends that thread alone
+            _Exit.code = code
         return previous_exit(code)
 
     sys.excepthook = on_exception
@@ -147,9 +149,4 @@ def _install_hooks() -> None:
 
 def _finish_live_runs() -> None:
     for run in list(_live.values()):
-        if _Exit.error is not None:
-            run.finish_with(_Exit.error)
-        elif _Exit.code not in (None, 0):
-            run.finish(exit_code=_Exit.code if isinstance(_Exit.code, int) else 1)
-        else:
-            run.finish_at_exit()
+        run.finish_at_exit(_Exit.error, _Exit.code)

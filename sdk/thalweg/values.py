@@ -35,7 +35,12 @@ def sort_out(values: Mapping[Any, Any]) -> tuple[dict[str, float], list[Refusal]
     """What of `values` can be logged, and what cannot, with the reason."""
     good: dict[str, float] = {}
     refused: list[Refusal] = []
-    for name, value in flatten(values):
+    try:
+        leaves = list(flatten(values))
+    except Exception as error:  # noqa: BLE001  # a user's mapping may raise anything, and may be none
+        message = f"a {type(values).__name__} that cannot be read as a mapping ({type(error).__name__})"
+        return {}, [Refusal(shorten(values), "dropped_bad_value", message)]
+    for name, value in leaves:
         refusal = check_name(name)
         number = None if refusal else to_number(value)
         if refusal is not None:
@@ -69,7 +74,7 @@ def to_number(value: object) -> float | None:
     item = getattr(value, "item", None)
     try:
         return float(item() if callable(item) else value)  # type: ignore[arg-type]  # tried, not known
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch raises RuntimeError for large tensors
+    except Exception:  # noqa: BLE001  # a user's __float__ may raise anything
         return None
 
 

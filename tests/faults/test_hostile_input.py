@@ -343,7 +343,7 @@ BAD_REQUESTS: list[tuple[str, str, Any, int]] = [
     ("GET", "/projects/p/runs/neighbour/metrics?match=" + "a" * 513, None, 400),
     ("GET", "/projects/p/runs/neighbour/metrics?prefix=" + "a" * 1025, None, 422),
     ("POST", "/projects/p/series", b"{", 422),
-    ("POST", "/projects/p/series", b"\xff\xfe", 400),
+    ("POST", "/projects/p/series", b"\xff\xfe", 422),
     ("POST", "/projects/p/series", b"[" * 200_000, 400),
     ("POST", "/projects/p/series", b"", 422),
     ("POST", "/projects/p/series", b"null", 422),

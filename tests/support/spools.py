@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thalweg.sender.watch import process_started_s
-from thalweg.spool import layout
+from thalweg.spool import layout, process
 from thalweg.spool.reader import Damage, SpoolReader
 from thalweg.spool.records import EVENT, FRAME, SCHEMA, read_frame, read_text
 from thalweg.spool.writer import SpoolWriter
@@ -33,7 +32,7 @@ def identity(**fields: Any) -> layout.Identity:
             "url": "http://127.0.0.1:9",
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started": process_started_s(os.getpid()),
+            "process_started": process.started_s(os.getpid()),
             "primary": True,
             "mode": "online",
             **fields,

@@ -25,7 +25,7 @@ from thalweg.sender.watch import Ending
 from thalweg.spool import layout
 from thalweg.spool.reader import Damage, SpoolReader
 from thalweg.spool.state import SENDER_COUNTERS, State
-from thalweg.spool.writer import SpoolWriter
+from thalweg.spool.writer import SpoolFullError, SpoolWriter
 from thalweg.version import __version__
 from thalweg.wire import limits, policy
 from thalweg.wire.v1 import records_pb2 as pb
@@ -69,7 +69,10 @@ class Delivery:
         self._is_complete = False
 
     def _on_damage(self, damage: Damage) -> None:
-        self.state.count("records_damaged", 1)
+        place = damage.segment << 32 | damage.at
+        if place > self.state.damage_counted_to:  # after a break the same places are read again
+            self.state.count("records_damaged", 1)
+            self.state.damage_counted_to = place
 
     @property
     def has_ended(self) -> bool:
@@ -87,7 +90,7 @@ class Delivery:
                 self._tell("connecting")
                 self._is_connected_told = False
                 await self._connect_and_stream()
-            except RetryLaterError as error:
+            except (RetryLaterError, SpoolFullError, OSError) as error:  # the disk may have room later
                 attempt = 0 if self.state.acked > acked else attempt + 1
                 self._tell("waiting", str(error))
                 await asyncio.sleep(policy.next_delay_ms(attempt, self._random) / 1e3)
@@ -100,7 +103,10 @@ class Delivery:
         """Writes the sender's status where the training process and people can see it."""
         (log.warning if error else log.info)("%s %s", status, error)
         document = {"status": status, "error": error, "url": self.identity.url, "time": time.time()}
-        layout.write_atomically(self.folder / layout.STATUS_FILE, json.dumps(document))
+        try:
+            layout.write_atomically(self.folder / layout.STATUS_FILE, json.dumps(document))
+        except OSError as failure:  # on a full disk delivery is what makes room
+            log.warning("cannot write the status: %s", failure)
 
     async def _connect_and_stream(self) -> None:
         hello = pb.Hello(
@@ -154,11 +160,11 @@ class Delivery:
         ending, word = self._ending(), self._packer.ended
         if self._is_sealed or ending is None:
             return False
+        adds = word is None or (bool(word.get("at_exit")) and not ending.confirms(word))
+        if adds:
+            append_ending(self.folder, max(self._packer.sequence, self.state.acked), ending)
         self._is_sealed = True
-        if word is not None and (not word.get("at_exit") or ending.is_clean_or_unknown):
-            return False
-        append_ending(self.folder, max(self._packer.sequence, self.state.acked), ending)
-        return True
+        return adds
 
     def _heartbeat(self) -> Packed:
         return Packed(pb.Batch(sequence=max(self._packer.sequence, self.state.acked)), 0, self._reader.segment)
@@ -175,20 +181,24 @@ class Delivery:
         await stream.send(packed.message)
 
     async def _take_acks(self, stream: Stream) -> None:
-        rejected = 0
+        refusals: list[pb.Rejected] = []  # counted with the ack: without one the batch is sent, and refused, again
         while True:
             word = await stream.receive()
             self.last_progress_s = time.monotonic()
             if isinstance(word, pb.Rejected):
-                self._count_rejected(word)
-                rejected += word.points
+                refusals.append(word)
                 continue
             self._tell_connected()
+            points = 0
             while self._in_flight and self._in_flight[0].message.sequence <= word.sequence:
                 packed = self._in_flight.popleft()
-                self.state.count("accepted", packed.points - rejected)
-                rejected = 0
+                points += packed.points
                 self._forget(packed)
+            for refusal in refusals:
+                self._count_rejected(refusal)
+                points -= refusal.points
+            refusals.clear()
+            self.state.count("accepted", max(points, 0))
             self._room.set()
 
     def _tell_connected(self) -> None:
@@ -222,6 +232,7 @@ class Delivery:
             kept.mkdir(exist_ok=True)
             quarantine.rename(kept / self.folder.name)
         self.close()
+        (self.folder / layout.IDENTITY_FILE).unlink()  # first: what a kill leaves of the rest is no writer's folder
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -231,7 +242,7 @@ class Delivery:
 
 
 def append_ending(folder: Path, sequence: int, ending: Ending) -> None:
-    """Appends a last word after record `sequence`. Past the quota: it is the last record."""
+    """Appends a last word after record `sequence`. Past the quota: it is the last record. Raises SpoolFullError."""
     writer = SpoolWriter(folder, limit_bytes=sys.maxsize, after_sequence=sequence, segment_bytes=_SEAL_SEGMENT_BYTES)
     writer.append_event(json.dumps(ending.as_event(time.time_ns() // 1000)).encode())
     writer.close()

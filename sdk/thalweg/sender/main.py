@@ -18,8 +18,8 @@ from typing import Final
 from thalweg.sender.delivery import Delivery, append_ending
 from thalweg.sender.host import HostWriter, try_host_lock
 from thalweg.sender.transport import GrpcTransport, RefusedError
-from thalweg.sender.watch import UNKNOWN, Ending, ProcessWatch, is_running, process_started_s
-from thalweg.spool import layout
+from thalweg.sender.watch import UNKNOWN, Ending, ProcessWatch, is_running
+from thalweg.spool import layout, process
 from thalweg.spool.reader import SpoolReader
 from thalweg.spool.records import EVENT, read_text
 
@@ -124,15 +124,17 @@ class Sender:
         """Delivers what processes that are gone, and their senders, left behind on this host."""
         for folder in layout.writer_folders(self._folder.parent):
             try:
-                identity = layout.read_identity(folder)
-            except (OSError, ValueError) as error:
+                await self._adopt(folder)
+            except (OSError, ValueError) as error:  # its own sender may just have deleted it
                 log.warning("skipped %s: %s", folder, error)
-                continue
-            same_host = identity.host == socket.gethostname() and identity.url == self._identity.url
-            if identity.mode == "online" and same_host and not is_running(identity.pid, identity.process_started):
-                with layout.sender_lock(folder) as is_ours:
-                    if is_ours:
-                        await self._run_delivery(Delivery(folder, self._transport, ending=lambda: UNKNOWN))
+
+    async def _adopt(self, folder: Path) -> None:
+        identity = layout.read_identity(folder)
+        same_host = identity.host == socket.gethostname() and identity.url == self._identity.url
+        if identity.mode == "online" and same_host and not is_running(identity.pid, identity.process_started):
+            with layout.sender_lock(folder) as is_ours:
+                if is_ours:
+                    await self._run_delivery(Delivery(folder, self._transport, ending=lambda: UNKNOWN))
 
     async def _seal_offline(self, watching: asyncio.Task[None]) -> None:
         """Offline there is nothing to deliver: waits for the end, and writes it down if the process could not."""
@@ -185,7 +187,7 @@ class Sender:
             url=self._identity.url,
             host=socket.gethostname(),
             pid=os.getpid(),
-            process_started=process_started_s(os.getpid()),
+            process_started=process.started_s(os.getpid()),
             primary=False,
             mode=self._identity.mode,
         )
@@ -208,7 +210,7 @@ def seal(folder: Path, ending: Ending) -> None:
             event = read_text(record.view, record.at)
             word = event if event["kind"] == "ended" else word
     reader.close()
-    if word is None or (word.get("at_exit") and not ending.is_clean_or_unknown):
+    if word is None or (word.get("at_exit") and not ending.confirms(word)):
         append_ending(folder, sequence, ending)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from thalweg.spool.reader import Record, SpoolReader
 from thalweg.spool.records import EVENT, FRAME, FRAME_BODY, FRAME_BYTES, HEADER_BYTES, SCHEMA, read_text
 from thalweg.spool.state import State
+from thalweg.spool.writer import SCHEMAS_MAX
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
 
@@ -107,7 +108,6 @@ class Packer:
         self._reader = reader
         self._state = state
         self._relogs = RelogDetector(state.highest_step if state.sent else float("-inf"))
-        self._missing_counted_to = 0
         self.restart()
 
     def restart(self) -> None:
@@ -116,7 +116,8 @@ class Packer:
         self._carried: Record | None = None
         self._acked = self._state.acked
         self.sequence = 0
-        self._declared: dict[int, list[str]] = {}
+        self._declared: dict[int, tuple[int, list[str]]] = {}
+        """Id in the spool and names by id on the wire. The wire's ids begin again, so that the server stays bounded."""
 
     def next(self, *, writer_ended: bool) -> Packed | None:
         """The next batch, or None if there is nothing new to send."""
@@ -151,11 +152,12 @@ class Packer:
     def _add_frame(self, record: Record, groups: dict[int, _Group]) -> int:
         """Appends a frame to its schema's group and returns its number of points."""
         view, at = record.view, record.at
-        schema, count, step, _ = FRAME_BODY.unpack_from(view, at + HEADER_BYTES)
-        names = self._declared.get(schema)
-        if names is None or len(names) != count:  # its schema lay in a damaged place
-            log.warning("frame %d is dropped: its schema %d is missing", record.header.sequence, schema)
-            self._state.count("rejected_unknown_schema", count)
+        spooled, count, step, _ = FRAME_BODY.unpack_from(view, at + HEADER_BYTES)
+        schema = spooled % SCHEMAS_MAX
+        known, names = self._declared.get(schema, (None, []))
+        if known != spooled or len(names) != count:  # its schema lay in a damaged place
+            log.warning("frame %d is dropped: its schema %d is missing", record.header.sequence, spooled)
+            self._count_loss("rejected_unknown_schema", count, record.header.sequence)
             return 0
         group = groups.get(schema)
         if group is None:
@@ -171,13 +173,14 @@ class Packer:
     def _declare(self, record: Record, groups: dict[int, _Group], batch: pb.Batch) -> bool:
         """Adds a schema to the batch. False if this batch uses its id with another meaning."""
         document = read_text(record.view, record.at)
-        schema, names = document["id"], document["names"]
+        spooled, names = document["id"], document["names"]
+        schema = spooled % SCHEMAS_MAX
         known = self._declared.get(schema)
-        if known == names:
+        if known == (spooled, names):
             return True
         if known is not None and (schema in groups or any(s.id == schema for s in batch.schemas)):
             return False
-        self._declared[schema] = names
+        self._declared[schema] = (spooled, names)
         self._relogs.declare(schema, names)
         batch.schemas.append(pb.Schema(id=schema, names=names))
         return True
@@ -185,20 +188,30 @@ class Packer:
     def _add_event(self, record: Record, batch: pb.Batch) -> int:
         """Adds an event that is not acknowledged yet; takes note of the writer's last word in any case."""
         document = read_text(record.view, record.at)
-        if document["kind"] == "ended":
+        if document.get("kind") == "ended":
             self.ended = document
         if record.header.sequence <= self._acked:
             return 0
-        batch.events.append(to_event(document))
+        try:
+            batch.events.append(to_event(document))
+        except (KeyError, TypeError, ValueError) as error:  # one bad event must not hold up all that follows
+            log.warning("event %d is dropped: %r", record.header.sequence, error)
+            self._count_loss("rejected_event", 1, record.header.sequence)
+            return 0
         return record.header.length
 
     def _note_sequence(self, sequence: int) -> None:
         missing = sequence - (self.sequence or min(self._acked, sequence - 1)) - 1
-        if missing > 0 and sequence > self._missing_counted_to:
+        if missing > 0:
             log.warning("%d records before record %d are missing in the spool", missing, sequence)
-            self._state.count("records_missing", missing)
-            self._missing_counted_to = sequence
+            self._count_loss("records_missing", missing, sequence - 1)
         self.sequence = sequence
+
+    def _count_loss(self, counter: str, lost: int, sequence: int) -> None:
+        """Counts what was lost at a record, unless that was done when the record was read before."""
+        if sequence > self._state.losses_counted_to:
+            self._state.count(counter, lost)
+            self._state.losses_counted_to = sequence
 
     @property
     def highest_step(self) -> float:
@@ -215,7 +228,7 @@ def to_event(document: dict[str, Any]) -> pb.Event:
             pb.WriterStarted(primary=document["primary"], host=document["host"], pid=document["pid"])
         )
     elif kind == "attributes":
-        attributes = (pb.Attribute(path=path, json=text) for path, text in document["attributes"].items())
+        attributes = (pb.Attribute(path=_utf8(path), json=text) for path, text in document["attributes"].items())
         event.attributes.attributes.extend(attributes)
     elif kind == "ended":
         event.ended.CopyFrom(
@@ -223,10 +236,15 @@ def to_event(document: dict[str, Any]) -> pb.Event:
                 outcome=_OUTCOMES[document["outcome"]],
                 exit_code=document.get("exit_code"),
                 signal=document.get("signal"),
-                exception=document.get("exception", ""),
-                traceback=document.get("traceback", ""),
+                exception=_utf8(document.get("exception", "")),
+                traceback=_utf8(document.get("traceback", "")),
             )
         )
     else:
         raise ValueError(f"cannot send event of kind {kind!r}: unknown")
     return event
+
+
+def _utf8(text: str) -> str:
+    """The text with what UTF-8 cannot hold written out: file names in messages may have lone surrogates."""
+    return text.encode(errors="backslashreplace").decode()

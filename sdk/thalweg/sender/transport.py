@@ -61,7 +61,10 @@ class GrpcTransport:
             health = await asyncio.to_thread(client.get, "/health")
         except ServerError as error:
             raise RetryLaterError(str(error)) from error
-        return str(health["grpc"])
+        address = health.get("grpc") if isinstance(health, dict) else None
+        if not isinstance(address, str):
+            raise RetryLaterError(f"{self._url} names no address that takes records in (`grpc` of /api/v1/health)")
+        return address
 
     @asynccontextmanager
     async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:

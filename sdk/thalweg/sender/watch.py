@@ -11,17 +11,21 @@ import fcntl
 import os
 import signal
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
+from thalweg.spool import process
+
 # struct pidfd_info of <linux/pidfd.h>: mask u64, cgroup u64, 11 ids u32, exit_code i32: 64 bytes.
 _PIDFD_INFO: Final = struct.Struct("<QQ11Ii")
 _PIDFD_INFO_EXIT: Final = 1 << 3
 _PIDFD_GET_INFO: Final = (3 << 30) | (_PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 _POLL_S: Final = 0.01
+_SAME_S: Final = 0.5
 _POLLS_FOR_STATUS: Final = 100
 
 
@@ -32,10 +36,11 @@ class Ending:
     exit_code: int | None
     signal: int | None
 
-    @property
-    def is_clean_or_unknown(self) -> bool:
-        """Whether it adds nothing to a writer's own word that it finished."""
-        return self.signal is None and not self.exit_code
+    def confirms(self, word: Mapping[str, Any]) -> bool:
+        """Whether it adds nothing to a writer's own last word, said before the process was gone."""
+        if self.signal is None and self.exit_code is None:
+            return True
+        return (self.signal, self.exit_code or 0) == (word.get("signal"), word.get("exit_code") or 0)
 
     def as_event(self, time_us: int) -> dict[str, Any]:
         """The spool event that says so."""
@@ -117,22 +122,9 @@ class ProcessWatch:
             self._pidfd = None
 
 
-def process_started_s(pid: int) -> float:
-    """Start time of a process in seconds since the epoch; 0.0 if it is gone."""
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0.0
-
-
 def is_running(pid: int, started_s: float) -> bool:
     """Whether the very process with this start time is still there, zombies excepted."""
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - started_s) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    return abs(process.started_s(pid) - started_s) < _SAME_S and psutil.pid_exists(pid) and not _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:

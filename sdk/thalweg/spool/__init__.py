@@ -2,7 +2,7 @@
 
 A spool folder holds one folder a writer:
 
-    <spool>/<writer>/writer.json      who writes: project, run, rank, process (layout.py)
+    <spool>/<writer>/writer.json      who writes: project, run, rank, process (layout.py, process.py)
     <spool>/<writer>/000001.seg ...   records, in mapped segments of fixed size (records.py, writer.py, reader.py)
     <spool>/<writer>/state            acknowledged sequence and counters, mapped by both processes (state.py)
     <spool>/<writer>/quarantine/      damaged bytes, moved aside

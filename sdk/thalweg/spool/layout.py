@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ class Identity:
     url: str  # the server's HTTP address at the time of init
     host: str  # name of the host on which `pid` is meant
     pid: int  # the process whose end is watched
-    process_started: float  # seconds since the epoch, tells a reused pid apart
+    process_started: float  # as process.py tells it
     primary: bool
     mode: str  # online or offline
     format: int = FORMAT
@@ -68,8 +68,11 @@ def read_identity(folder: Path) -> Identity:
 
 def writer_folders(spool_dir: Path) -> list[Path]:
     """All writers' folders of a spool, oldest first."""
-    found = [path.parent for path in spool_dir.glob(f"*/{IDENTITY_FILE}")]
-    return sorted(found, key=lambda folder: (folder / IDENTITY_FILE).stat().st_mtime)
+    found: list[tuple[float, Path]] = []
+    for path in spool_dir.glob(f"*/{IDENTITY_FILE}"):
+        with suppress(FileNotFoundError):  # delivered and deleted meanwhile
+            found.append((path.stat().st_mtime, path.parent))
+    return [folder for _, folder in sorted(found)]
 
 
 def segment_path(folder: Path, number: int) -> Path:

@@ -74,16 +74,13 @@ def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.asarray(column.to_numpy())
 
 
-def arrow_bytes(batches: Iterator[pa.RecordBatch], empty: pa.Schema) -> Iterator[bytes]:
-    """Record batches of one schema as an IPC stream, piece by piece. Without any: `empty`."""
+def arrow_bytes(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[bytes]:
+    """Record batches of a schema as an IPC stream, piece by piece, at least one."""
     sink = _Sink()
-    writer: pa.ipc.RecordBatchStreamWriter | None = None
-    for batch in batches:
-        writer = writer or pa.ipc.new_stream(sink, batch.schema)
-        writer.write_batch(batch)
-        yield sink.take()
-    writer = writer or pa.ipc.new_stream(sink, empty)
-    writer.close()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield sink.take()
     yield sink.take()
 
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from itertools import chain
 from typing import Annotated
 
-import pyarrow as pa
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from thalweg.wire import limits as wire_limits
@@ -91,7 +91,7 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
         asked = _series_request(engine, project, query)
         if ARROW_STREAM in request.headers.get("accept", ""):
             return StreamingResponse(_arrow(engine, asked, query.with_time), media_type=ARROW_STREAM)
-        table = series_queries.read_series(engine, asked, timeout_s=limits.QUERY_TIMEOUT_S)
+        table = series_queries.read_series(engine, asked)
         named = None if table is None else series_queries.with_names(table, asked)
         pairs = [(run_id, name) for run_id in asked.runs.values() for name in asked.metrics]
         order = {pair: place for place, pair in enumerate(pairs)}
@@ -123,13 +123,13 @@ def _existing(engine: Engine, project: str, run_ids: list[str]) -> list[RunKey]:
 
 
 def _arrow(engine: Engine, asked: series_queries.SeriesRequest, with_time: bool) -> Iterator[bytes]:
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in series_queries.stream_series(engine, asked):
-            named = series_queries.with_names(batch, asked)
-            drop_time = not with_time and "time" in named.schema.names
-            yield named.drop_columns(["time"]) if drop_time else named
-
-    return arrow_bytes(batches(), pa.schema([("run_id", pa.string()), ("name", pa.string())]))
+    """The answer piece by piece. Its begin is there on return: what fails until then is not yet answered with 200."""
+    schema = series_queries.answer_schema(asked)
+    if not with_time and "time" in schema.names:
+        schema = schema.remove(schema.get_field_index("time"))
+    batches = (series_queries.with_names(batch, asked) for batch in series_queries.stream_series(engine, asked))
+    pieces = arrow_bytes((batch.select(schema.names) for batch in batches), schema)
+    return chain([next(pieces)], pieces)
 
 
 def _micros(moment: datetime) -> int:

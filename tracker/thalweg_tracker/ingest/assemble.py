@@ -126,9 +126,13 @@ def _stats_rows(matrices: Sequence[_Matrix]) -> pa.Table:
 
 
 def _stats(matrix: _Matrix) -> list[NDArray[np.generic]]:
-    """One row a series: the columns of STATS. NaN is left out of min and max; all NaN gives no HAS_NUMBER."""
+    """One row a series: the columns of STATS. NaN is left out of min and max; all NaN gives no HAS_NUMBER.
+
+    Of a step that is there twice, the later time counts as its value.
+    """
     values, steps = matrix.values, matrix.steps
     series = len(values)
+    first = np.searchsorted(steps, steps[0], side="right") - 1
     low = values.argmin(axis=1)  # NaN, if there is one, comes out first
     high = values.argmax(axis=1)
     rows = np.arange(series)
@@ -140,11 +144,9 @@ def _stats(matrix: _Matrix) -> list[NDArray[np.generic]]:
         absent = np.isnan(some)
         below, above = np.where(absent, np.inf, some), np.where(absent, -np.inf, some)
         has_number[with_nan] = ~absent.all(axis=1)
-        low[with_nan] = np.where(absent, np.inf, below).argmin(axis=1)
-        high[with_nan] = above.argmax(axis=1)
-        picked = np.arange(len(some))
-        smallest[with_nan] = below[picked, low[with_nan]]
-        largest[with_nan] = above[picked, high[with_nan]]
+        smallest[with_nan], largest[with_nan] = below.min(axis=1), above.max(axis=1)
+        low[with_nan] = (some == smallest[with_nan, None]).argmax(axis=1)  # the infinities in place of NaN do not count
+        high[with_nan] = (some == largest[with_nan, None]).argmax(axis=1)
     flags = np.full(series, matrix.flags, np.uint8)
     flags[has_number] |= series_flags.HAS_NUMBER
     writer = matrix.block.writer
@@ -158,16 +160,16 @@ def _stats(matrix: _Matrix) -> list[NDArray[np.generic]]:
         same(writer.rank, np.uint16),
         same(writer.writer, np.uint64),
         flags,
-        same(steps[0], np.float64),
-        same(matrix.times[0], np.int64).view("datetime64[us]"),
-        values[:, 0],
+        same(steps[first], np.float64),
+        same(matrix.times[first], np.int64).view("datetime64[us]"),
+        values[:, first],
         same(steps[-1], np.float64),
         same(matrix.times[-1], np.int64).view("datetime64[us]"),
         values[:, -1],
         smallest,
-        steps[low],
+        np.where(has_number, steps[low], np.inf),  # so that any number comes before none
         largest,
-        steps[high],
+        np.where(has_number, steps[high], np.inf),
     ]
 
 

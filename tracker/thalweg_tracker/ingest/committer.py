@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.decode import FrameBlock
-from thalweg_tracker.ingest.events import WriterNews, attribute_rows, writer_rows
+from thalweg_tracker.ingest.events import WriterNews, attribute_rows, run_rows, writer_rows
 from thalweg_tracker.model import limits
 
 log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -123,9 +124,9 @@ class Committer:
             self._engine.insert("points", rows.points)
             self._engine.insert("series_stats_feed", rows.stats)
         news = [submission.news for submission in group]
-        attributes = attribute_rows(news)
-        if attributes.num_rows:
-            self._engine.insert("attributes", attributes)
+        for table, more in (("runs", run_rows(news)), ("attributes", attribute_rows(news))):
+            if more.num_rows:
+                self._engine.insert(table, more)
         self._engine.insert("writers", writer_rows(news))
         points = sum(submission.points for submission in group)
         log.debug(

@@ -14,18 +14,10 @@ import pyarrow as pa
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.ingest.decode import Writer
+from thalweg_tracker.ingest.events import RUNS
 from thalweg_tracker.model import limits
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
-_RUNS: Final = pa.schema(
-    [
-        ("project", pa.string()),
-        ("run_id", pa.string()),
-        ("branch", pa.uint32()),
-        ("run", pa.uint64()),
-        ("created_at", pa.timestamp("us", "UTC")),
-    ]
-)
 _LOOKUP_SIZE: Final = 20_000
 
 
@@ -91,7 +83,7 @@ class Registry:
             "run": [writer.run],
             "created_at": [time_us],
         }
-        self._engine.insert("runs", pa.table(row, schema=_RUNS))
+        self._engine.insert("runs", pa.table(row, schema=RUNS))
         with self._lock:
             if len(self._runs) >= limits.KNOWN_NAMES_MAX:
                 self._runs.clear()

@@ -31,14 +31,16 @@ def list_metrics(
         "limit": limit,
     }
     try:
-        rows: list[dict[str, Any]] = engine.query(load("metrics"), where).to_pylist()
+        rows: list[dict[str, Any]] = engine.query(load("metrics"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     except EngineError as error:
         if error.code == _CANNOT_COMPILE_REGEXP:
             raise RejectedError("bad_regex", f"cannot use {pattern!r} as a regular expression (RE2 syntax)") from error
         raise
     relogged = [row["metric"] for row in rows if row["relogged"]]
     if relogged:
-        found = engine.query(load("metric_extremes"), {"run": run, "metrics": relogged}).to_pylist()
+        found = engine.query(
+            load("metric_extremes"), {"run": run, "metrics": relogged}, limits.QUERY_TIMEOUT_S
+        ).to_pylist()
         extremes = {row["metric"]: row for row in found}
         rows = [{**row, **extremes.get(row["metric"], {})} for row in rows]
     for row in rows:

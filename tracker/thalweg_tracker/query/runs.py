@@ -14,6 +14,7 @@ from thalweg.wire import policy
 
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import NotFoundError
+from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey
 from thalweg_tracker.sql import load
 
@@ -57,7 +58,8 @@ class RunDetails:
 
 def list_projects(engine: Engine, after: str, limit: int) -> list[dict[str, Any]]:
     """Projects by name: project, runs, last_created_at."""
-    rows: list[dict[str, Any]] = engine.query(load("projects"), {"after": after, "limit": limit}).to_pylist()
+    found = engine.query(load("projects"), {"after": after, "limit": limit}, limits.QUERY_TIMEOUT_S)
+    rows: list[dict[str, Any]] = found.to_pylist()
     return rows
 
 
@@ -76,9 +78,9 @@ def get_run(engine: Engine, project: str, run_id: str) -> RunDetails:
             "GET /api/v1/projects/{project}/runs lists the runs.",
         )
     where: dict[str, str | int] = {"project": project, "run": found[0].key}
-    attributes = engine.query(load("run_attributes"), where)
-    writers = engine.query(load("run_writers"), where).to_pylist()
-    steps = engine.query(load("run_last_step"), where).to_pylist()[0]
+    attributes = engine.query(load("run_attributes"), where, limits.QUERY_TIMEOUT_S)
+    writers = engine.query(load("run_writers"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    steps = engine.query(load("run_last_step"), where, limits.QUERY_TIMEOUT_S).to_pylist()[0]
     pairs = zip(attributes["path"].to_pylist(), attributes["json"].to_pylist(), strict=True)
     return RunDetails(
         found[0], nest(pairs), [_writer(row) for row in writers], steps["last_step"] if steps["series"] else None
@@ -97,6 +99,7 @@ def _summaries(engine: Engine, project: str, run_id: str, place: RunPlace, limit
             "limit": limit,
             "lost_before": lost_before_us,
         },
+        limits.QUERY_TIMEOUT_S,
     ).to_pylist()
     return [_summary(row) for row in rows]
 
@@ -185,5 +188,6 @@ def _as_text(stored: str) -> str:
 
 def existing_keys(engine: Engine, project: str, run_ids: list[str]) -> dict[str, RunKey]:
     """Keys of those runs that are there, by run_id."""
-    rows = engine.query(load("existing_runs"), {"project": project, "run_ids": run_ids}).to_pylist()
+    where = {"project": project, "run_ids": run_ids}
+    rows = engine.query(load("existing_runs"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     return {row["run_id"]: RunKey(row["run"]) for row in rows}

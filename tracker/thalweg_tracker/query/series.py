@@ -26,7 +26,8 @@ FROM ({points}) AS p GROUP BY run, metric, step ORDER BY run, metric, x"""
 _ONE_RANK: Final = "SELECT run, metric, step AS x, value, time FROM ({points}) ORDER BY run, metric, x"
 _BUCKETS: Final = """SELECT
     run, metric{rank},
-    toUInt32(least(greatest(floor((p.x - {low:Float64}) * {scale:Float64}), 0), {last_bucket:Float64})) AS bucket,
+    toUInt32(greatest(0, least({buckets:Float64} - 1,
+        floor((p.x / 2 - {half_low:Float64}) / {half_span:Float64} * {buckets:Float64})))) AS bucket,
     min(p.x) AS x,
     if(n = nans, nan, minIf(p.value, NOT isNaN(p.value))) AS min,
     if(n = nans, nan, maxIf(p.value, NOT isNaN(p.value))) AS max,
@@ -69,12 +70,12 @@ class _Plan:
     high: float
 
 
-def read_series(engine: Engine, request: SeriesRequest, *, timeout_s: float | None = None) -> pa.Table:
+def read_series(engine: Engine, request: SeriesRequest) -> pa.Table | None:
     """The whole answer in long form, as `stream_series` gives it. Raises RejectedError past EXACT_POINTS_MAX."""
     limit = limits.EXACT_POINTS_MAX + 1
     tables = []
     for sql, parameters in _queries(engine, request):
-        tables.append(engine.query(f"{sql}\nLIMIT {limit}", parameters, timeout_s))
+        tables.append(engine.query(f"{sql}\nLIMIT {limit}", parameters, limits.QUERY_TIMEOUT_S))
         limit -= tables[-1].num_rows
         if limit <= 0:
             raise RejectedError(
@@ -96,8 +97,8 @@ def stream_series(engine: Engine, request: SeriesRequest) -> Iterator[pa.RecordB
 
 def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Parameters]]:
     plan = _plan(engine, request)
-    low = plan.low if request.from_step is None else request.from_step
-    high = plan.high if request.to_step is None else request.to_step
+    low = plan.low if request.from_step is None else max(plan.low, request.from_step)
+    high = plan.high if request.to_step is None else min(plan.high, request.to_step)
     for part in plan.parts:
         parameters: dict[str, Any] = {
             "runs": part.runs,
@@ -112,9 +113,9 @@ def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Para
             rank = ", rank" if request.by_rank else ""
             sql = _BUCKETS.replace("{rank}", rank).replace("{series}", sql)
             parameters |= {
-                "low": low,
-                "scale": request.points / (high - low) if high > low else 0.0,
-                "last_bucket": float(request.points - 1),
+                "half_low": low / 2,
+                "half_span": max(high / 2 - low / 2, 0.0) or 1.0,  # halves: a difference of doubles may overflow
+                "buckets": float(request.points),
             }
         yield sql, parameters
 
@@ -127,7 +128,8 @@ def _plan(engine: Engine, request: SeriesRequest) -> _Plan:
             "too_many_series", f"{asked} series asked for; at most {limits.SERIES_MAX_PER_REQUEST} at once"
         )
     keys = [metric_key(name) for name in request.metrics]
-    rows = engine.query(load("series_plan"), {"runs": list(request.runs), "metrics": keys}).to_pylist()
+    where = {"runs": list(request.runs), "metrics": keys}
+    rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     parts: dict[tuple[bool, bool], _Part] = {}
     for row in rows:
         kind = bool(row["has_copies"]), row["ranks"] > 1
@@ -137,6 +139,17 @@ def _plan(engine: Engine, request: SeriesRequest) -> _Plan:
     low = min((row["first_step"] for row in rows), default=0.0)
     high = max((row["last_step"] for row in rows), default=0.0)
     return _Plan(list(parts.values()), low, high)
+
+
+def answer_schema(request: SeriesRequest) -> pa.Schema:
+    """The columns of an answer with names."""
+    labels = [("run_id", pa.dictionary(pa.int32(), pa.string())), ("name", pa.dictionary(pa.int32(), pa.string()))]
+    if request.by_rank:
+        labels.append(("rank", pa.uint16()))
+    if request.points is None:
+        return pa.schema([*labels, ("x", pa.float64()), ("value", pa.float64()), ("time", pa.timestamp("us", "UTC"))])
+    numbers = [(name, pa.float64()) for name in ("x", "min", "max", "mean", "first", "last")]
+    return pa.schema([*labels, *numbers, ("n", pa.uint64()), ("nans", pa.uint64())])
 
 
 def with_names(batch: pa.RecordBatch | pa.Table, request: SeriesRequest) -> pa.RecordBatch | pa.Table:

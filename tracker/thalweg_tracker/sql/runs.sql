@@ -1,6 +1,6 @@
 -- Runs of a project, newest first, after the place that (created_before, id_before) names. A run's status is
 -- that of the latest writer of each rank, the worst of them over ranks: running before lost, killed, failed, finished.
--- `run_id` is the one asked for, or empty for all.
+-- A run without a word of a primary writer counts from its creation. `run_id` is the one asked for, or empty for all.
 WITH
     page AS
     (
@@ -57,7 +57,10 @@ SELECT
     page.run_id AS run_id,
     page.key AS key,
     page.created AS created_at,
-    if(states.status = '', 'running', states.status) AS status,
+    multiIf(
+        states.status != '', states.status,
+        toUnixTimestamp64Micro(page.created) >= {lost_before:Int64}, 'running',
+        'lost') AS status,
     states.last_seen_at AS last_seen_at,
     if(status IN ('running', 'lost'), 0, states.ended_us) AS ended_us,
     labels.name AS name,

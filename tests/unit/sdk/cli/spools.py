@@ -9,9 +9,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from thalweg.spool import layout
+from thalweg.spool import layout, process
 from thalweg.spool.writer import SpoolWriter
 
 GONE_PID = 2**22 + 1  # above the greatest pid of Linux
@@ -31,7 +29,7 @@ def make_folder(
         "url": "http://127.0.0.1:1",  # refuses connections
         "host": socket.gethostname(),
         "pid": os.getpid() if alive else GONE_PID,
-        "process_started": psutil.Process().create_time(),
+        "process_started": process.started_s(os.getpid()),
         "primary": True,
         "mode": "offline",
     }
