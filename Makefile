@@ -25,7 +25,7 @@ test: $(VENV)/installed  ## Run all checks and all tests.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy --namespace-packages --explicit-package-bases loadtests examples tools
+	@$(BIN)/mypy --namespace-packages --explicit-package-bases loadtests examples tools tests/typing
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest
 
