@@ -25,6 +25,9 @@ def join(*parts: str) -> str:
     if len(path.encode(errors="surrogatepass")) > limits.ATTRIBUTE_PATH_MAX_BYTES:
         limit = limits.ATTRIBUTE_PATH_MAX_BYTES
         raise InputError(f"cannot set attribute {shorten(path)}: its path has more than {limit} bytes")
+    if path.count(".") >= limits.ATTRIBUTE_MAX_DEPTH:
+        limit = limits.ATTRIBUTE_MAX_DEPTH
+        raise InputError(f"cannot set attribute {shorten(path)}: its path has more than {limit} parts")
     return path
 
 

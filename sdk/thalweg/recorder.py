@@ -1,7 +1,8 @@
 """Turns what a training process says into spool records. Owns the lock, the spool folder and the sender's life.
 
-Thread-safe. No network: the lock is held for the time of a memory copy. After `os.fork()` the child
-records into a folder of its own. Nothing here raises into a training loop, unless `strict`.
+Thread-safe, and safe in signal handlers: what one says in the middle of a call of its own thread is done when that
+call is. No network: the lock is held for the time of a memory copy. After `os.fork()` the child records into a folder
+of its own. Nothing here raises into a training loop, unless `strict`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import threading
 import time
 import weakref
 from array import array
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from thalweg import attributes
@@ -46,7 +49,9 @@ class Recorder:
         self._next_step = next_step
         self._last_time_us = 0
         self._complaints: set[tuple[str, str]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_busy = False
+        self._deferred: deque[Callable[[], object]] = deque()
         self._is_closed = False
         self._open(primary=True)
         _alive.add(self)
@@ -97,31 +102,49 @@ class Recorder:
     def log(self, values: Mapping[Any, Any], step: float | None) -> None:
         """Writes one frame. `step` None: one after the highest so far."""
         with self._lock:
-            if self._forked and not self._is_ready():
+            if self._is_busy:
+                self._deferred.append(partial(self._log, values, step))
                 return
-            time_us = time.time_ns() // 1000
-            if time_us <= self._last_time_us:  # of two values for one step the later wins: no ties
-                time_us = self._last_time_us + 1
-            self._last_time_us = time_us
-            at = self._next_step if step is None else step
-            writer = self._writer
+            self._is_busy = True
             try:
-                names = tuple(values)
-                schema = writer.declared[names]
-                column = array("d", values.values())
-                is_plain = writer.has_room(len(column)) and math.isfinite(at) and len(column) == len(names)
-                number = float(at)  # a NumPy integer of few bits must not overflow in the next step
-            except Exception:  # noqa: BLE001  # new names, or a user's mapping or number, which may raise anything
-                is_plain = False
-            if not is_plain:
-                self._log_slowly(values, at, time_us)
-                return
-            writer.append_frame(schema, number, time_us, column)
-            self.state.count("logged", len(column))
-            if number >= self._next_step:
-                self._next_step = number + 1
-            if time_us > self._check_sender_due_us:
-                self._check_sender(time_us)
+                self._log(values, step)
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        """Does what a signal handler or finalizer said in the middle of a call of its own thread."""
+        try:
+            while self._deferred:
+                self._deferred.popleft()()
+        finally:
+            self._is_busy = False
+
+    def _log(self, values: Mapping[Any, Any], step: float | None) -> None:
+        if self._forked and not self._is_ready():
+            return
+        time_us = time.time_ns() // 1000
+        if time_us <= self._last_time_us:  # of two values for one step the later wins: no ties
+            time_us = self._last_time_us + 1
+        self._last_time_us = time_us
+        at = self._next_step if step is None else step
+        writer = self._writer
+        try:
+            names = tuple(values)
+            schema = writer.declared[names]
+            column = array("d", values.values())
+            is_plain = writer.has_room(len(column)) and math.isfinite(at) and len(column) == len(names)
+            number = float(at)  # a NumPy integer of few bits must not overflow in the next step
+        except Exception:  # noqa: BLE001  # new names, or a user's mapping or number, which may raise anything
+            is_plain = False
+        if not is_plain:
+            self._log_slowly(values, at, time_us)
+            return
+        writer.append_frame(schema, number, time_us, column)
+        self.state.count("logged", len(column))
+        if number >= self._next_step:
+            self._next_step = number + 1
+        if time_us > self._check_sender_due_us:
+            self._check_sender(time_us)
 
     def _log_slowly(self, values: Mapping[Any, Any], step: Any, time_us: int) -> None:
         """Whatever the fast path does not take: nested or bad values, new names, a new segment, a full spool."""
@@ -210,7 +233,14 @@ class Recorder:
     def event(self, kind: str, fields: dict[str, Any]) -> bool:
         """Writes one event. False where there was no room, or the run is finished."""
         with self._lock:
-            return self._is_ready() and self._append_event(kind, fields)
+            if self._is_busy:
+                self._deferred.append(partial(self._append_event, kind, fields))
+                return True
+            self._is_busy = True
+            try:
+                return self._is_ready() and self._append_event(kind, fields)
+            finally:
+                self._leave()
 
     def _append_event(self, kind: str, fields: dict[str, Any]) -> bool:
         if self._is_closed:
@@ -243,7 +273,7 @@ class Recorder:
             self._check_sender(time.time_ns() // 1000)
 
     def _check_sender(self, time_us: int) -> None:
-        if time_us <= self._check_sender_due_us or self._forked:
+        if time_us <= self._check_sender_due_us or self._forked:  # a parent's sender is not a child's
             return
         self._check_sender_due_us = time_us + _CHECK_SENDER_US
         if self._sender is not None and self._sender.is_running():
@@ -262,21 +292,29 @@ class Recorder:
 
         The folder stays for the sender, which offline has nothing more to do but see the exit.
         """
-        exiting = last_word is not None and bool(last_word.get("at_exit"))
         with self._lock:
-            if self._is_closed:
-                return
-            if last_word is not None and self.is_owner:
-                self._append_event("ended", last_word)
-            self._is_closed = True
-            self._writer.close()
-            _alive.discard(self)
-            if self._settings.mode == "offline" and self._sender is not None and not exiting:
-                self._sender.terminate()
+            self._deferred.append(partial(self._close, last_word))
+            if not self._is_busy:
+                self._is_busy = True
+                self._leave()
+
+    def _close(self, last_word: dict[str, Any] | None) -> None:
+        if self._is_closed:
+            return
+        if last_word is not None and self.is_owner:
+            self._append_event("ended", last_word)
+        self._is_closed = True
+        self._writer.close()
+        _alive.discard(self)
+        exiting = last_word is not None and bool(last_word.get("at_exit"))
+        if self._settings.mode == "offline" and self._sender is not None and not exiting:
+            self._sender.terminate()
 
     def after_fork(self) -> None:
         """In a forked child: leaves the parent's folder alone; the first word opens one of its own."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_busy = False
+        self._deferred.clear()
         self._forked = True
 
     @property

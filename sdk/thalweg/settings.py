@@ -95,12 +95,12 @@ def _mode(value: str) -> Mode:
 
 def name_setting(key: str, value: str) -> str:
     """Checks the name of a project or run. Raises SettingError."""
-    wanted = "1 to 128 bytes of text without control characters or '/'"
+    wanted = "1 to 128 bytes of text without control characters or '/', and neither '.' nor '..'"
     try:
         size = len(value.encode())
     except (UnicodeEncodeError, AttributeError):
         raise SettingError(key, value, wanted) from None
-    if not 1 <= size <= limits.PROJECT_MAX_BYTES or "/" in value or not value.isprintable():
+    if not 1 <= size <= limits.PROJECT_MAX_BYTES or "/" in value or value in (".", "..") or not value.isprintable():
         raise SettingError(key, value, wanted)
     return value
 

@@ -77,11 +77,11 @@ def test_projects_are_walked_once_by_name(tracker: Tracker) -> None:
 
 def test_runs_are_walked_once_newest_first(tracker: Tracker) -> None:
     """Runs that were created in the same microsecond too; none is skipped, none is there twice."""
-    made = [(wire.START_US + number // 4, f"run '{number}\\%") for number in range(23)]
+    made = [(wire.START_US + number // 4, f"run '{number}\\%") for number in range(11)]
     for created_us, run_id in made:
         tracker.take(wire.hello(run_id, project="pages"), created_us=created_us)
     wanted = [run_id for _, run_id in sorted(made, reverse=True)]
-    for limit in (1, 2, 3, 22, 23, 24):
+    for limit in (1, 3, 10, 11, 12):
         assert [run["run_id"] for run in tracker.walk("/projects/pages/runs", "runs", limit)] == wanted
     assert tracker.get("/projects/nothing here/runs") == {"runs": [], "next_cursor": None}
 
@@ -135,9 +135,7 @@ def test_the_status_of_a_run(tracker: Tracker, writers: list[tuple[int, int, int
         if how not in (ALIVE, SILENT):
             events.append(wire.ended(how, began + 500))  # type: ignore[arg-type]
         seen = now if how == ALIVE else now - int(1e6 * policy.LOST_AFTER_S) - 10**6
-        tracker.take(
-            wire.hello(run_id, number + 1, rank, "status"), wire.batch(1, events=events), seen_us=seen
-        )
+        tracker.take(wire.hello(run_id, number + 1, rank, "status"), wire.batch(1, events=events), seen_us=seen)
     run = tracker.get(f"/projects/status/runs/{run_id}")
     (line,) = [one for one in tracker.walk("/projects/status/runs", "runs", 100) if one["run_id"] == run_id]
     assert (run["status"], line["status"]) == (status, status)
@@ -205,7 +203,7 @@ def test_metrics_are_walked_once_by_name(tracker: Tracker) -> None:
     """Names with quotes, slashes, control characters and emoji; every page size sees each once, in order of bytes."""
     tracker.take(wire.hello("names"), wire.batch(1, NASTY_NAMES, [1], [range(len(NASTY_NAMES))]))
     wanted = sorted(NASTY_NAMES, key=str.encode)
-    for limit in (1, 2, 7, len(NASTY_NAMES), 1000):
+    for limit in (1, 7, len(NASTY_NAMES), 1000):
         found = tracker.walk("/projects/p/runs/names/metrics", "metrics", limit)
         assert [one["name"] for one in found] == wanted
         assert all(one["last"] == NASTY_NAMES.index(one["name"]) for one in found)

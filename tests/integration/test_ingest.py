@@ -44,7 +44,7 @@ def metrics(server: ServerProcess, run_id: str) -> dict[str, dict[str, Any]]:
 
 
 def seen(server: ServerProcess, run_id: str, name: str) -> dict[str, Any]:
-    """Everything that the API tells of one metric of a run and of the run's health, but for the time of last contact."""
+    """Everything that the API tells of a metric and of the run's health, but for the time of last contact."""
     run = server.client.get(f"/projects/{wire.PROJECT}/runs/{run_id}")
     writers = [{**writer, "last_seen_at": None} for writer in run["health"]["writers"]]
     return {
@@ -75,9 +75,16 @@ def test_acks_come_in_order_and_after_the_commit(server: ServerProcess) -> None:
 def test_a_batch_sent_twice_changes_nothing(server: ServerProcess) -> None:
     """Points, buckets, statistics and health are those of one delivery: on one stream, on a new one, in any order."""
     events = [wire.started(), wire.attributes(config__lr="0.1")]
-    first = wire.batch(1, ["a", "b"], [1, 2, 3], [[1, 5], [3, math.nan], [2, -5]], events=events, counters={"logged": 6})
+    first = wire.batch(
+        1, ["a", "b"], [1, 2, 3], [[1, 5], [3, math.nan], [2, -5]], events=events, counters={"logged": 6}
+    )
     second = wire.batch(
-        2, ["a", "b"], [4, 5], [[-7, 0], [9, math.inf]], [wire.START_US + 10, wire.START_US + 11], counters={"logged": 10}
+        2,
+        ["a", "b"],
+        [4, 5],
+        [[-7, 0], [9, math.inf]],
+        [wire.START_US + 10, wire.START_US + 11],
+        counters={"logged": 10},
     )
     with wire.writing(server.grpc, wire.hello("twice")) as stream:
         stream.commit(first, second)
@@ -109,7 +116,9 @@ def test_ranks_stand_side_by_side(server: ServerProcess) -> None:
 def test_the_latest_time_wins_between_two_writers(server: ServerProcess) -> None:
     """Where two processes of one rank wrote a step, the point with the later time is the point, whoever came first."""
     with wire.writing(server.grpc, wire.hello("overlap", writer=20)) as late:
-        late.commit(wire.batch(1, ["loss"], [3, 4, 5], [[30], [40], [50]], [wire.START_US + n for n in (100, 101, 102)]))
+        late.commit(
+            wire.batch(1, ["loss"], [3, 4, 5], [[30], [40], [50]], [wire.START_US + n for n in (100, 101, 102)])
+        )
         with wire.writing(server.grpc, wire.hello("overlap", writer=21)) as early:
             rows = [[-1000], [1], [2], [1000]]
             early.commit(wire.batch(1, ["loss"], [1, 2, 3, 4], rows, [wire.START_US + n for n in range(4)]))

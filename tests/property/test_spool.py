@@ -9,11 +9,11 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.support.spools import SMALL_SEGMENT_BYTES, append, new_folder, read_all, segments, small_writer
 from thalweg.spool import layout
 from thalweg.spool.records import read_header
 from thalweg.spool.writer import SpoolWriter
-
-from tests.support.spools import SMALL_SEGMENT_BYTES, append, new_folder, read_all, segments, small_writer
 
 NAMES = [("a",), ("a", "b"), ("c", "d", "e"), tuple(f"wide/{index}" for index in range(60))]
 OPERATIONS = st.lists(st.one_of(st.integers(0, len(NAMES) - 1), st.just("event"), st.just("reopen")), max_size=120)
@@ -57,7 +57,7 @@ def write(folder: Path, operations: list[int | str]) -> None:
             spool.close()
             spool = SpoolWriter(folder, 1 << 40, after_sequence=sequence, segment_bytes=SMALL_SEGMENT_BYTES)
         else:
-            append(spool, {name: step + 0.5 for name in NAMES[int(operation)]}, step)
+            append(spool, dict.fromkeys(NAMES[int(operation)], step + 0.5), step)
     spool.close()
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
+
+from tests.support import wire
+from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.api.encode import ARROW_STREAM
 from thalweg_tracker.app import HttpThread
 from thalweg_tracker.engine.contract import Engine
@@ -24,10 +27,6 @@ from thalweg_tracker.ingest.decode import FrameBlock, StreamDecoder, decode_hell
 from thalweg_tracker.ingest.events import WriterNews, attribute_rows, writer_rows
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.model.settings import Address
-
-from tests.support import wire
-from thalweg.wire.v1 import records_pb2 as pb
-
 
 INGEST_TOLD = "127.0.0.1:7411"
 

@@ -104,9 +104,7 @@ async def _serve(
 class Ingest:
     """The running ingest role."""
 
-    def __init__(
-        self, server: grpc.aio.Server, service: IngestService, committer: Committer, address: Address
-    ) -> None:
+    def __init__(self, server: grpc.aio.Server, service: IngestService, committer: Committer, address: Address) -> None:
         self.address = address
         self._server = server
         self._service = service

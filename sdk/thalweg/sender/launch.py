@@ -20,6 +20,9 @@ _ROOT: Final = Path(__file__).parents[2]
 _ENTRY: Final = "import sys; sys.path[0] = sys.argv.pop(1); from thalweg.sender.main import main; main()"
 
 
+_started: list[SenderProcess] = []
+
+
 class SenderProcess:
     """A started sender, as far as its parent has to do with it."""
 
@@ -67,7 +70,9 @@ def start_sender(folder: Path, token: str | None, system_interval_s: float) -> S
         if pidfd >= 0:
             os.close(pidfd)
     process.returncode = 0  # it outlives us on purpose: without this, Popen warns of that when it is collected
-    return SenderProcess(process.pid)
+    _started[:] = [earlier for earlier in _started if earlier.is_running()]  # reaps those of runs that are over
+    _started.append(SenderProcess(process.pid))
+    return _started[-1]
 
 
 def _own_pidfd() -> int:

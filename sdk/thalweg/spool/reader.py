@@ -50,6 +50,7 @@ class SpoolReader:
         self._segment = 0
         self._at = 0
         self._suspect: tuple[int, int] | None = None
+        self._unused: tuple[int, int] | None = None
 
     @property
     def segment(self) -> int:
@@ -78,9 +79,9 @@ class SpoolReader:
 
     def _skip_damage(self, *, final: bool) -> bool:
         """Moves past bytes that are no record, if a record follows them or nothing more is to come here."""
-        if self._at >= len(self._view):
-            return False
         place = (self._segment, self._at)
+        if place == self._unused or self._at >= len(self._view):
+            return False
         begun = _any_set(self._view, self._at, self._at + HEADER_BYTES)
         if not final and (not begun or self._suspect != place):
             self._suspect = place if begun else None  # perhaps being written now: look again first
@@ -91,7 +92,7 @@ class SpoolReader:
         if following is None and final:
             following = len(self._view)
             if not _any_set(self._view, self._at, following):
-                self._at = following  # room that nobody used: not to be looked through again
+                self._unused = place  # not to be looked through again
                 return False
         if following is None:
             return False

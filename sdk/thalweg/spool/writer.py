@@ -142,11 +142,12 @@ class SpoolWriter:
         view = self._view
         length = FRAME_BYTES + 8 * len(values)
         end = at + length
-        self.sequence = sequence = self.sequence + 1
+        sequence = self.sequence + 1
         FRAME_FIELDS.pack_into(view, at + CRC_FROM, FRAME, sequence, schema, len(values), step, time_us)
         view[at + FRAME_BYTES : end] = memoryview(values).cast("B")
-        COMMIT.pack_into(view, at, MAGIC, length, zlib.crc32(view[at + CRC_FROM : end]))
-        self._at = end
+        crc = zlib.crc32(view[at + CRC_FROM : end])
+        self.sequence, self._at = sequence, end  # first, and with no call between: a signal handler may raise there
+        COMMIT.pack_into(view, at, MAGIC, length, crc)
 
     def append_event(self, text: bytes) -> None:
         """Appends an event's JSON text. Raises SpoolFullError."""

@@ -67,4 +67,6 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return _answer(500, "internal_error", "this is a defect of the server; its log says where")
+        answer = _answer(500, "internal_error", "this is a defect of the server; its log says where")
+        answer.headers["Connection"] = "close"  # uvicorn closes it after an exception
+        return answer

@@ -152,9 +152,7 @@ class SeriesQuery(BaseModel):
     runs: list[RunId] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
     metrics: list[MetricName] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
     x: Literal["step"] = "step"
-    from_step: float | None = Field(
-        default=None, alias="from", description="first step, included", allow_inf_nan=False
-    )
+    from_step: float | None = Field(default=None, alias="from", description="first step, included", allow_inf_nan=False)
     to_step: float | None = Field(default=None, alias="to", description="last step, included", allow_inf_nan=False)
     points: int | None = Field(
         default=1000, ge=1, le=limits.BUCKETS_MAX, description="number of buckets; null for the exact points"

@@ -120,7 +120,7 @@ def _role_store(key: str, text: str) -> Store:
             if key == "--store"
             else "a folder; servers are for `thalweg ingest` and `thalweg api`"
         )
-        raise click.UsageError(f"{key} {text}: wanted {wanted}")
+        raise click.UsageError(f"{key} {store}: wanted {wanted}")
     return store
 
 

@@ -39,8 +39,10 @@ class ServerEngine:
 
     def __init__(self, store: ServerStore) -> None:
         """Connects once, to fail early, and makes the database. Raises EngineBusyError, EngineError, RejectedError."""
-        # It says for each block of each array that Python objects are made of it.
-        logging.getLogger("clickhouse_driver.columns.service").setLevel(logging.ERROR)
+        # They say for each block of each array that Python objects are made of it, and for each host that cannot be
+        # reached how that came about; what a call raises says enough.
+        for talkative in ("columns.service", "connection"):
+            logging.getLogger(f"clickhouse_driver.{talkative}").setLevel(logging.ERROR)
         self._store = store
         database = quote_identifier(store.database)
         with _disconnected(self._client("default")) as client, _engine_errors():

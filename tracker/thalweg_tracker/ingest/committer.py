@@ -40,8 +40,9 @@ class Submission:
     @property
     def size_bytes(self) -> int:
         """Memory that it holds, with a floor so that empty batches count too."""
-        frames = sum(block.values.nbytes + block.steps.nbytes + block.times.nbytes for block in self.blocks)
-        return frames + sum(event.ByteSize() for event in self.news.events) + 1024
+        frames: int = sum(block.values.nbytes + block.steps.nbytes + block.times.nbytes for block in self.blocks)
+        events: int = sum(event.ByteSize() for event in self.news.events)
+        return frames + events + 1024
 
 
 class Committer:
@@ -118,7 +119,7 @@ class Committer:
     def _insert(self, group: list[Submission]) -> None:
         """Runs in a thread. The writers' rows come last: what they count is there."""
         started_s = time.perf_counter()
-        blocks = [block for submission in group for block in submission.blocks]
+        blocks = [block for submission in group for block in submission.blocks if block.points]
         if blocks:
             rows = assemble(blocks)
             self._engine.insert("points", rows.points)

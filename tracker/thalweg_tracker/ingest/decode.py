@@ -84,9 +84,7 @@ class Decoded:
         """Counts refused points. One answer a reason, with its first problem: a batch cannot make us say more."""
         told = self.rejected.get(reason)
         if told is None:
-            self.rejected[reason] = pb.Rejected(
-                sequence=self.sequence, reason=reason, points=points, message=problem
-            )
+            self.rejected[reason] = pb.Rejected(sequence=self.sequence, reason=reason, points=points, message=problem)
         else:
             told.points += points
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from thalweg_tracker.errors import SettingError
 
@@ -80,17 +81,21 @@ def parse_store(key: str, text: str) -> Store:
     if "://" not in text:
         return EmbeddedStore(Path(text).expanduser().absolute())
     wanted = "a folder, or clickhouse://user:password@host:9000/database"
-    parts = urlsplit(text)
-    shown = text.replace(parts.password, "***") if parts.password else text
+    shown = re.sub(r"(?<=://)([^:]*):.*@", r"\1:***@", text)  # whatever `urlsplit` takes for the password
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise SettingError(key, shown, wanted) from error
     hosts = tuple(_host_port(key, shown, entry) for entry in parts.netloc.rpartition("@")[2].split(","))
     database = parts.path.strip("/") or "thalweg"
-    if parts.scheme != "clickhouse" or not database.isidentifier() or parts.query:
+    if parts.scheme != "clickhouse" or not database.isidentifier() or parts.query or parts.fragment:
         raise SettingError(key, shown, wanted)
-    return ServerStore(hosts, database, parts.username or "default", parts.password or "")
+    user, password = unquote(parts.username or "default"), unquote(parts.password or "")
+    return ServerStore(hosts, database, user, password)
 
 
 def _host_port(key: str, shown: str, entry: str) -> tuple[str, int]:
     host, _, port = entry.partition(":")
-    if not host or not (port or "9000").isdecimal():
+    if not host or not (port or "9000").isdecimal() or int(port or 9000) > 65_535:
         raise SettingError(key, shown, "hosts as host:port, separated by commas")
     return host, int(port or 9000)

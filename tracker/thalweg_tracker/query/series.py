@@ -128,7 +128,7 @@ def _plan(engine: Engine, request: SeriesRequest) -> _Plan:
             "too_many_series", f"{asked} series asked for; at most {limits.SERIES_MAX_PER_REQUEST} at once"
         )
     keys = [metric_key(name) for name in request.metrics]
-    where = {"runs": list(request.runs), "metrics": keys}
+    where: Parameters = {"runs": list(request.runs), "metrics": keys}
     rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     parts: dict[tuple[bool, bool], _Part] = {}
     for row in rows:

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.batches import StreamReader, frames_of
+from tests.support.spools import NO_LIMIT, append, new_folder, segments, small_writer
 from thalweg.sender.pack import Packed, Packer, RelogDetector, to_event
 from thalweg.spool.reader import SpoolReader
 from thalweg.spool.records import SCHEMA, read_header
@@ -20,9 +23,6 @@ from thalweg.spool.state import State
 from thalweg.spool.writer import SCHEMAS_MAX, SpoolWriter
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
-
-from tests.support.batches import StreamReader, frames_of
-from tests.support.spools import NO_LIMIT, append, new_folder, segments, small_writer
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_schemas_come_before_use_once_a_stream(folder: Path) -> None:
 
 
 def test_what_may_have_been_sent_is_flagged(folder: Path) -> None:
-    """Up to the highest sequence ever sent, batches are flagged `resent`; what is new is not; what is acknowledged is left out."""
+    """What may have been sent is flagged `resent`, what is new is not, what is acknowledged is left out."""
     spool = small_writer(folder)
     for step in range(4):
         append(spool, {"a": 0.0}, step)  # records 2 to 5; 1 is the schema
@@ -121,7 +121,6 @@ def test_what_may_have_been_sent_is_flagged(folder: Path) -> None:
     spool.close()
     after_crash = pack_all(packer_of(folder))
     assert [one.message.resent for one in after_crash] == [True]
-    assert all(frame.relogged is False for frame in frames_of([new.message]) if frame.names != ("a",))
 
 
 @pytest.mark.parametrize(
@@ -215,15 +214,15 @@ def test_ids_used_again_on_the_wire_split_batches(folder: Path) -> None:
     assert len(batches) >= 3
 
 
-def zero(path: Path, sequence: int) -> None:
-    """Zeroes the record with this sequence number."""
-    data = bytearray(path.read_bytes())
-    at = 0
-    while (header := read_header(memoryview(bytes(data)), at)) is not None and header.sequence != sequence:
+def zero(path: Path, *sequences: int) -> None:
+    """Zeroes the records with these sequence numbers."""
+    whole = path.read_bytes()
+    damaged, view, at = bytearray(whole), memoryview(whole), 0
+    while (header := read_header(view, at)) is not None:
+        if header.sequence in sequences:
+            damaged[at : at + header.length] = bytes(header.length)
         at += header.length
-    assert header is not None
-    data[at : at + header.length] = bytes(header.length)
-    path.write_bytes(data)
+    path.write_bytes(damaged)
 
 
 def test_missing_schema_costs_its_frames_alone_and_is_counted(folder: Path) -> None:
@@ -261,8 +260,7 @@ def test_missing_records_are_counted_once(folder: Path) -> None:
     for step in range(20):
         append(spool, {"a": 0.0}, step)
     spool.close()
-    for sequence in (5, 6, 9):
-        zero(segments(folder)[0], sequence)
+    zero(segments(folder)[0], 5, 6, 9)
     for _ in range(2):
         packer = packer_of(folder)
         for _ in range(3):

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from thalweg.spool import layout
 
 from tests.support.spools import identity, new_folder
+from thalweg.spool import layout
 
 
 def test_identity_comes_back(tmp_path: Path) -> None:
@@ -77,8 +77,7 @@ def test_write_atomically_replaces_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_one_sender_at_a_time(tmp_path: Path) -> None:
     """A second taker of the lock is told no; after the first has left it is told yes."""
-    with layout.sender_lock(tmp_path) as first:
-        with layout.sender_lock(tmp_path) as second:
-            assert (first, second) == (True, False)
+    with layout.sender_lock(tmp_path) as first, layout.sender_lock(tmp_path) as second:
+        assert (first, second) == (True, False)
     with layout.sender_lock(tmp_path) as third:
         assert third

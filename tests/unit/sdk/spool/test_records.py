@@ -9,10 +9,10 @@ from array import array
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from thalweg.spool import records
-from thalweg.spool.records import ALIGNMENT_BYTES, EVENT, FRAME, FRAME_BYTES, SCHEMA
 
 from tests.support.spools import bits
+from thalweg.spool import records
+from thalweg.spool.records import ALIGNMENT_BYTES, EVENT, FRAME, FRAME_BYTES, SCHEMA
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from thalweg.spool import state as module
 from thalweg.spool.state import COUNTERS, SENDER_COUNTERS, STATE_BYTES, WRITER_COUNTERS, State
 

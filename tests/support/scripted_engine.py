@@ -1,0 +1,67 @@
+"""An engine without a database: it keeps what is inserted, waits and fails when told, and answers what it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
+from thalweg_tracker.errors import EngineError
+
+
+@dataclass
+class ScriptedEngine:
+    """`failures`: raised by calls that name the table, once each. `error`: raised by every query and stream."""
+
+    inserts: list[tuple[str, pa.Table]] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+    failures: dict[str, list[Exception]] = field(default_factory=dict)
+    error: EngineError | None = None
+    answer: pa.Table | None = None
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    fails_after_batches: EngineError | None = None
+    may_insert: threading.Event = field(default_factory=threading.Event)
+    in_insert: int = 0
+
+    def __post_init__(self) -> None:
+        self.may_insert.set()
+        self._lock = threading.Lock()
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Keeps the rows, when it may."""
+        with self._lock:
+            self.in_insert += 1
+        assert self.may_insert.wait(60)
+        with self._lock:
+            self.in_insert -= 1
+            waiting = self.failures.get(table)
+            if waiting:
+                raise waiting.pop(0)
+            self.inserts.append((table, rows))
+
+    def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
+        """The answer, or the error."""
+        self.queries.append(sql)
+        if self.error is not None:
+            raise self.error
+        assert self.answer is not None
+        return self.answer
+
+    def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
+        """The batches, then the error."""
+        yield from self.batches
+        if self.fails_after_batches is not None:
+            raise self.fails_after_batches
+
+    def execute(self, sql: str) -> None:
+        """Nothing."""
+
+    def describe(self) -> str:
+        """What it is."""
+        return "scripted"
+
+    def close(self) -> None:
+        """Nothing."""

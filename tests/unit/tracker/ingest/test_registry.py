@@ -1,0 +1,101 @@
+"""Names and runs behind their keys, on the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from tests.support import wire
+from tests.support.engines import opened
+from tests.support.scripted_engine import ScriptedEngine
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.migrate import migrate
+from thalweg_tracker.errors import EngineBusyError, RejectedError
+from thalweg_tracker.ingest.decode import decode_hello
+from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.model.settings import EmbeddedStore
+
+NO_NAMES = pa.table({"metric": pa.array([], pa.uint64()), "name": pa.array([], pa.string())})
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A database for all tests; each takes a project of its own."""
+    with opened(EmbeddedStore(tmp_path_factory.mktemp("registry") / "data")) as engine:
+        migrate(engine)
+        yield engine
+
+
+def pairs(*names: str) -> list[tuple[int, str]]:
+    """Names with their keys."""
+    return [(metric_key(name), name) for name in names]
+
+
+def test_names_are_permanent_before_the_call_returns(engine: Engine) -> None:
+    """Another server finds them; a project's names are its own."""
+    assert Registry(engine).register_names("perm", pairs("a", "b'\\")) == {}
+    rows = engine.query("SELECT name FROM metric_names WHERE project = 'perm' ORDER BY name")
+    assert rows["name"].to_pylist() == ["a", "b'\\"]
+
+
+def test_the_second_name_of_a_key_is_refused(engine: Engine) -> None:
+    """The name that is there keeps the key: in the database, in memory, and within one call."""
+    first = Registry(engine)
+    assert first.register_names("clash", [(1, "old")]) == {}
+    for registry in (first, Registry(engine)):
+        assert registry.register_names("clash", [(1, "new"), *pairs("fine")]) == {1: "old"}
+        assert registry.unknown_names("clash", [(1, "old"), *pairs("fine")]) == []
+        assert registry.unknown_names("clash", [(1, "new")]) == [(1, "new")]
+    assert first.register_names("clash", [(2, "one"), (2, "two")]) == {2: "one"}
+    assert first.register_names("other project", [(1, "new")]) == {}
+
+
+def test_known_names_are_not_looked_up_again() -> None:
+    """They cost a look into memory, no query."""
+    engine = ScriptedEngine(answer=NO_NAMES)
+    registry = Registry(engine)
+    assert registry.unknown_names("p", pairs("a", "b")) == pairs("a", "b")
+    registry.register_names("p", pairs("a"))
+    assert registry.unknown_names("p", pairs("a", "b")) == pairs("b")
+    assert registry.unknown_names("q", pairs("a")) == pairs("a")
+    assert len(engine.queries) == 1
+
+
+def test_a_failed_registration_is_not_remembered() -> None:
+    """The names go through again with the next batch."""
+    engine = ScriptedEngine(answer=NO_NAMES, failures={"metric_names": [EngineBusyError("full")]})
+    registry = Registry(engine)
+    with pytest.raises(EngineBusyError):
+        registry.register_names("p", pairs("a"))
+    assert registry.unknown_names("p", pairs("a")) == pairs("a")
+    assert registry.register_names("p", pairs("a")) == {}
+
+
+def test_a_run_whose_key_is_taken_is_refused(engine: Engine) -> None:
+    """The writer is told to choose another run_id; the run that has the key is untouched."""
+    writer = decode_hello(wire.hello("victim", project="taken"))
+    row = {
+        "project": ["taken"],
+        "run_id": ["somebody else"],
+        "branch": pa.array([0], pa.uint32()),
+        "run": pa.array([writer.run], pa.uint64()),
+        "created_at": pa.array([1], pa.timestamp("us", "UTC")),
+    }
+    engine.insert("runs", pa.table(row))
+    with pytest.raises(RejectedError) as caught:
+        Registry(engine).register_run(writer, wire.START_US)
+    assert caught.value.code == "run_collision"
+    assert engine.query("SELECT run_id FROM runs WHERE project = 'taken'")["run_id"].to_pylist() == ["somebody else"]
+
+
+def test_a_run_is_registered_once(engine: Engine) -> None:
+    """By one server; a second one adds a row that changes nothing."""
+    writer = decode_hello(wire.hello("once", project="once"))
+    registry = Registry(engine)
+    for registering, rows in ((registry, 1), (registry, 1), (Registry(engine), 2)):
+        registering.register_run(writer, wire.START_US)
+        found = engine.query("SELECT count() AS n FROM runs WHERE project = 'once'")
+        assert 1 <= found["n"].to_pylist()[0] <= rows
