@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 
 import thalweg
-from thalweg.testing import ServerProcess, running_server
-
 from loadtests.report import Report
+from thalweg.testing import ServerProcess, running_server
 
 
 def until_visible_ms(server: ServerProcess, run: thalweg.Run, step: int) -> float:

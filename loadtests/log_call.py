@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 
 import thalweg
+from loadtests.report import Report
 from thalweg.spool import layout
 from thalweg.spool.reader import SpoolReader
 from thalweg.spool.records import FRAME, read_frame
-
-from loadtests.report import Report
 
 WIDTHS = (1, 10, 100, 1000)
 WANTED_US = {10: 6, 100: 16, 1000: 120}

@@ -24,7 +24,13 @@ def test_the_demo_trains_reads_back_and_ends_well(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for expected in ("fast  finished", "slow  finished", "val/recall", "train/loss: * fast, o slow", "all checks passed"):
+    for expected in (
+        "fast  finished",
+        "slow  finished",
+        "val/recall",
+        "train/loss: * fast, o slow",
+        "all checks passed",
+    ):
         assert expected in done.stdout, done.stdout
     again = subprocess.run(
         [sys.executable, "-m", "thalweg.cli.main", "migrate", "--data", str(tmp_path / ".demo" / "data")],

@@ -76,8 +76,13 @@ def test_a_killed_sender_is_replaced(server: ServerProcess, tmp_path: Path) -> N
     script = training.start(tmp_path, server.url, training.ENDLESS, "sender-killed")
     script.read_steps(500)
     (sender,) = wait_until(lambda: psutil.Process(script.process.pid).children())
-    wait_until(lambda: training.exact(server.client, "sender-killed", "loss") if training.get_run(
-        server.client, "faults", "sender-killed") else {})
+    wait_until(
+        lambda: (
+            training.exact(server.client, "sender-killed", "loss")
+            if training.get_run(server.client, "faults", "sender-killed")
+            else {}
+        )
+    )
     sender.kill()
     while not [child for child in psutil.Process(script.process.pid).children() if child.pid != sender.pid]:
         script.read_steps(1)
@@ -187,8 +192,13 @@ with thalweg.init(project="faults", run_id="ranks", system_interval_s=0) as run:
     assert [one.process.wait(timeout=120) for one in running] == [0, 0]
     for one in running:
         one.process.stdout.close()
-    run = wait_until(lambda: (r := training.wait_for_status(server.client, "ranks", "finished")) and (
-        len(r["health"]["writers"]) == 2) and r)
+    run = wait_until(
+        lambda: (
+            (r := training.wait_for_status(server.client, "ranks", "finished"))
+            and (len(r["health"]["writers"]) == 2)
+            and r
+        )
+    )
     assert sorted(writer["rank"] for writer in run["health"]["writers"]) == [0, 1]
     assert training.exact(server.client, "ranks", "loss") == {float(step): step + 5.0 for step in range(500)}
     body = {"runs": ["ranks"], "metrics": ["loss"], "points": None, "by_rank": True}

@@ -279,9 +279,7 @@ def start(data_dir: Path, listeners: int = 1) -> Generator[RunningServer]:
     """A server process over `data_dir` for the time of the block; it also ends when this process dies."""
     command = [sys.executable, "-m", "tests.support.clickhouse_server", str(data_dir.resolve())]
     command += ["--until-stdin-ends", *["--port=0"] * listeners]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield RunningServer(process, tuple(_reply(process)["ports"]))
         finally:

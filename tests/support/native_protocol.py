@@ -129,9 +129,7 @@ class NativeConnection:
             try:
                 has_block = wire_from_native(source, sink)
             except (EOFError, ValueError) as error:
-                raise RuntimeError(
-                    "the engine's answer is not Native: leave out the FORMAT clause"
-                ) from error
+                raise RuntimeError("the engine's answer is not Native: leave out the FORMAT clause") from error
             if not has_block:
                 return
             self._peer.sendall(finish())

@@ -125,7 +125,7 @@ def assert_complete(client: ApiClient, run_id: str, last_step: int) -> None:
         points = exact(client, run_id, name)
         assert len(points) - (last_step + 1) in (0, 1), (name, len(points), last_step)
         assert points == {float(step): expected(name, step) for step in range(len(points))}, name
-        buckets = client.post(
-            "/projects/faults/series", {"runs": [run_id], "metrics": [name], "points": 7}
-        )["series"][0]
+        buckets = client.post("/projects/faults/series", {"runs": [run_id], "metrics": [name], "points": 7})["series"][
+            0
+        ]
         assert sum(buckets["n"]) == len(points), "a bucket counts a point twice"

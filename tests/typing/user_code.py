@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 import thalweg
 from thalweg.testing import MemoryTransport, running_server
 
 
 def train(steps: int) -> str:
     """A training loop."""
-    run: thalweg.Run = thalweg.init(project="digits", config={"optimizer": {"lr": 0.1}}, tags=["baseline"], mode="offline")
+    run: thalweg.Run = thalweg.init(
+        project="digits", config={"optimizer": {"lr": 0.1}}, tags=["baseline"], mode="offline"
+    )
     run.config["model/width"] = 64
     for step in range(steps):
         run.log({"train/loss": 1 / (1 + step), "grad": {"norm": np.float32(0.5)}}, step=step)

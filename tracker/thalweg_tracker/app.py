@@ -17,8 +17,8 @@ from typing import Final
 
 import grpc
 import uvicorn
-from thalweg.version import __version__
 
+from thalweg.version import __version__
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine

@@ -162,15 +162,11 @@ def _user() -> str | None:
 
 
 def _scheduler(variables: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        key: _redact_short(variables[name]) for key, name in _SCHEDULER_IDS.items() if variables.get(name)
-    }
+    return {key: _redact_short(variables[name]) for key, name in _SCHEDULER_IDS.items() if variables.get(name)}
 
 
 def _training_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    allowed = sorted(
-        name for name in variables if name.startswith(_VARIABLE_PREFIXES) or name in _VARIABLE_NAMES
-    )
+    allowed = sorted(name for name in variables if name.startswith(_VARIABLE_PREFIXES) or name in _VARIABLE_NAMES)
     redacted = redact_mapping({name: variables[name] for name in allowed})
     return {name: _shorten(value) for name, value in redacted.items()}
 

@@ -37,9 +37,7 @@ class GitState:
     branch: str | None = None  # None when HEAD is detached
     remote: str | None = None  # URL of `origin`, else of the first remote; without credentials
     dirty: bool | None = None  # tracked files differ from HEAD; untracked files do not count; None: not known
-    diff: str | None = (
-        None  # against HEAD, staged and unstaged; secrets redacted; whole lines; None: not known
-    )
+    diff: str | None = None  # against HEAD, staged and unstaged; secrets redacted; whole lines; None: not known
     diff_cut: bool = False  # the diff was longer than the limit, or git took longer than the time-out
     unavailable_reason: str | None = None
 

@@ -33,9 +33,7 @@ _DEPRECATED = 26
 _GPU_NOT_FOUND = 28
 
 # Asking again would give the same answer as long as this driver is loaded.
-_PERMANENT = frozenset(
-    {_NOT_SUPPORTED, _NO_PERMISSION, _FUNCTION_NOT_FOUND, _ARGUMENT_VERSION_MISMATCH, _DEPRECATED}
-)
+_PERMANENT = frozenset({_NOT_SUPPORTED, _NO_PERMISSION, _FUNCTION_NOT_FOUND, _ARGUMENT_VERSION_MISMATCH, _DEPRECATED})
 _LOST = frozenset({_GPU_IS_LOST, _RESET_REQUIRED, _GPU_NOT_FOUND})
 
 _INIT_REASONS = {
@@ -197,13 +195,7 @@ def _code(error: Any) -> int:
 
 def _text(value: Any) -> str | None:
     """Older bindings answer bytes."""
-    return (
-        None
-        if value is None
-        else value.decode("utf-8", "replace")
-        if isinstance(value, bytes)
-        else str(value)
-    )
+    return None if value is None else value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _utilization(nvml: Any, handle: Any) -> Mapping[str, float]:

@@ -105,9 +105,7 @@ class HostSampler:
             except _UNREADABLE as error:
                 self._unavailable[group] = type(error).__name__
                 continue
-            metrics.update(
-                (f"system/{name}", float(value)) for name, value in found.items() if value is not None
-            )
+            metrics.update((f"system/{name}", float(value)) for name, value in found.items() if value is not None)
         return metrics
 
     def _cpu(self, now_s: float) -> Mapping[str, float | None]:

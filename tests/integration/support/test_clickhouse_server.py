@@ -146,18 +146,14 @@ def test_string_parameter_arrives_exactly(client: Client, text: str) -> None:
 
 
 def test_number_parameters_arrive_exactly(client: Client) -> None:
-    query = (
-        "SELECT {x:UInt64}, {i:Int64}, {a:Array(UInt64)}, {e:Array(UInt64)}, {f:Float64}, {fs:Array(Float64)}"
-    )
+    query = "SELECT {x:UInt64}, {i:Int64}, {a:Array(UInt64)}, {e:Array(UInt64)}, {f:Float64}, {fs:Array(Float64)}"
     values = {"x": 2**64 - 1, "i": -(2**63), "a": [0, 2**64 - 1], "e": [], "f": 0.1, "fs": [1e300, -0.5]}
     assert client.execute(query, values) == [tuple(values.values())]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_float_parameter_may_be_infinite_or_nan(client: Client, value: float) -> None:
-    [(single, [in_array])] = client.execute(
-        "SELECT {f:Float64}, {fs:Array(Float64)}", {"f": value, "fs": [value]}
-    )
+    [(single, [in_array])] = client.execute("SELECT {f:Float64}, {fs:Array(Float64)}", {"f": value, "fs": [value]})
     assert repr(single) == repr(in_array) == repr(value)
 
 
@@ -178,9 +174,7 @@ def test_row_insert(client: Client) -> None:
     ]
     assert client.execute("INSERT INTO t (id, text, tag, maybe, list) VALUES", rows) == len(rows)
     assert (
-        client.execute(
-            "/* rows follow */ INSERT INTO d.`t` SETTINGS max_threads = 1 VALUES", [(99, "x", "y", 1.0, [])]
-        )
+        client.execute("/* rows follow */ INSERT INTO d.`t` SETTINGS max_threads = 1 VALUES", [(99, "x", "y", 1.0, [])])
         == 1
     )
     assert client.execute("SELECT * FROM t WHERE id < 99 ORDER BY id") == rows
@@ -211,10 +205,7 @@ def test_numpy_columnar_insert_and_select(client: Client, connect: Connect) -> N
     arrays = connect(settings={"use_numpy": True, "insert_block_size": 300})
 
     columns = [ids, small, values, at, text, tags]
-    assert (
-        arrays.execute("INSERT INTO d.t (id, small, value, at, text, tag) VALUES", columns, columnar=True)
-        == n_rows
-    )
+    assert arrays.execute("INSERT INTO d.t (id, small, value, at, text, tag) VALUES", columns, columnar=True) == n_rows
 
     got = arrays.execute("SELECT id, small, value, at, text, tag FROM d.t ORDER BY id", columnar=True)
     for wanted, arrived in zip(columns, got, strict=True):
@@ -223,9 +214,7 @@ def test_numpy_columnar_insert_and_select(client: Client, connect: Connect) -> N
 
 def test_query_arrow(connect: Connect) -> None:
     arrays = connect(settings={"use_numpy": True})
-    table = arrays.query_arrow(
-        "SELECT number AS n, toString(number) AS s, number / 2 AS f FROM numbers(200000)"
-    )
+    table = arrays.query_arrow("SELECT number AS n, toString(number) AS s, number / 2 AS f FROM numbers(200000)")
     assert table.column_names == ["n", "s", "f"]
     assert table.num_rows == 200_000
     assert table.slice(199_999).to_pylist() == [{"n": 199_999, "s": "199999", "f": 99_999.5}]

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
-from thalweg.wire import limits as wire_limits
 
+from thalweg.wire import limits as wire_limits
 from thalweg_tracker.api.encode import json_number
 from thalweg_tracker.model import limits
 

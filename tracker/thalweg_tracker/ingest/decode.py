@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
-
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model.keys import RunKey, WriterKey, metric_key, run_key, writer_key
 

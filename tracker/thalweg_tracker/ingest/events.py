@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
-from thalweg.wire.v1 import records_pb2 as pb
 
+from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.ingest.decode import Writer
 
 ATTRIBUTES: Final = pa.schema(

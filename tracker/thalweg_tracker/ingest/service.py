@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
+
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
-
 from thalweg_tracker.errors import EngineError, RejectedError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import Decoded, StreamDecoder, decode_hello

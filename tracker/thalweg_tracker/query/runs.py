@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from thalweg.wire import policy
-
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.model import limits

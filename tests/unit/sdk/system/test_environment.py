@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from thalweg.system.environment import capture, installed_packages
 from thalweg.system.redact import REDACTED
 

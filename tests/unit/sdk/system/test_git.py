@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from thalweg.system.git import GitState, read_git_state
 from thalweg.system.redact import REDACTED
 
@@ -166,9 +167,7 @@ def test_one_line_longer_than_the_limit_is_left_out(committed: Path) -> None:
     assert state.diff.startswith("diff --git a/train.py")
 
 
-def test_file_that_was_only_touched_is_not_dirty_and_the_index_is_not_written(
-    committed: Path, git: Git
-) -> None:
+def test_file_that_was_only_touched_is_not_dirty_and_the_index_is_not_written(committed: Path, git: Git) -> None:
     """The index holds other times than the file: a plain `git status` or `git diff` would refresh it."""
     (committed / "other.py").write_text("other = 1\n")
     git("add", ".")

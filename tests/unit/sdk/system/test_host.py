@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from thalweg.system.host import CounterRates, HostSampler, tightest_cgroup_memory
 
 GIB = 1 << 30
@@ -112,9 +113,7 @@ def test_directory_that_vanished_is_named_and_costs_only_its_own_metrics(tmp_pat
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), psutil.AccessDenied(1), IndexError("gVisor")])
-def test_figures_that_the_host_withholds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_figures_that_the_host_withholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def refuse(*arguments: object, **options: object) -> Any:
         raise error
 

@@ -9,6 +9,7 @@ import string
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from thalweg.system.redact import (
     REDACTED,
     is_secret_name,
@@ -266,9 +267,7 @@ def test_no_named_secret_survives_in_a_line(name: str, secret: str, carrier: str
         ["{0}={1}", "+{0}={1}", "-export {0}={1}", "   {0}: {1}", " - {0}: {1}", "a = 1\n{0} = {1}\nb = 2"]
     ),
 )
-def test_nothing_survives_on_a_line_that_assigns_to_a_secret_name(
-    name: str, secret: str, carrier: str
-) -> None:
+def test_nothing_survives_on_a_line_that_assigns_to_a_secret_name(name: str, secret: str, carrier: str) -> None:
     assume(secret[0] in _ALPHANUMERIC)
     assume("(" not in secret and "[" not in secret)  # see _plain_secrets
     _assert_gone(secret, redact_text(carrier.format(name, secret)))
