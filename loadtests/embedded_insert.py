@@ -1,4 +1,4 @@
-"""Rows a second into `points` of the embedded engine, with nothing around it: two ways to insert, one and two at a time.
+"""Rows a second into `points` of the embedded engine, with nothing around it: two ways, one and two at a time.
 
 The rows are those that the ingest makes: 500,000 at a time, sorted by series, noisy float32 values, 1,000
 metrics of one run. After each variant the number of rows that are readable is compared.

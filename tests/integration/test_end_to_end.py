@@ -110,7 +110,7 @@ def test_training_and_sender_killed_together_lose_nothing(server: ServerProcess,
 
 
 def test_a_killed_server_loses_nothing(tmp_path: Path) -> None:
-    """After SIGKILL of the server and a restart, everything that was logged before, meanwhile and after is there once."""
+    """After SIGKILL of the server and a restart, what was logged before, meanwhile and after is there once."""
     first = ServerProcess(tmp_path / "data")
     script = training.start(tmp_path, first.url, training.ENDLESS, "server-killed")
     script.read_steps(1000)
