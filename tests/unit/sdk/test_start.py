@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -105,8 +107,10 @@ def test_greeting_says_where_it_goes(tmp_path: Path) -> None:
 def test_server_that_is_away_delays_little(tmp_path: Path) -> None:
     """With a run to continue and no server, automatic steps begin at 0, which is said; the points are kept."""
     spool = tmp_path / "spool"
-    done = run_script(spool, PREAMBLE, THALWEG_MODE="online")
+    script = PREAMBLE + "print(run._recorder._sender.pid)"
+    done = run_script(spool, script, THALWEG_MODE="online")
     assert done.returncode == 0, done.stderr
+    os.kill(int(done.stdout), signal.SIGKILL)  # it would go on trying for ten minutes
     assert "automatic steps of run r start at 0" in done.stderr
     assert "is not delivered yet" in done.stderr
     assert read_all(the_folder(spool), writer_ended=False).steps == [0]
