@@ -7,7 +7,7 @@ frame that uses it, after each `restart()` anew.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,11 @@ from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
 
 log = logging.getLogger(__name__)
+
+FAMILY_NAMES_MAX: Final = 2_000_000
+"""Names that the detector of repeated steps remembers."""
+RELOGGED_MAX: Final = 100_000
+"""Frames with repeated steps that are remembered until their ack, before the acknowledged ones are forgotten."""
 
 _OUTCOMES: Final = {
     "finished": pb.WriterEnded.FINISHED,
@@ -57,39 +62,50 @@ class _Group:
 
 
 class RelogDetector:
-    """Sees whether a frame may repeat a step of one of its metrics. Errs on the side of yes."""
+    """Sees whether a frame may repeat a step of one of its metrics. Errs on the side of yes.
+
+    Metrics that were ever logged together, over any number of steps, are a family with one highest step: a
+    frame costs one comparison, however many schemas there are.
+    """
 
     def __init__(self, highest_step: float) -> None:
         """`highest_step`: no frame of an unknown past had a higher one; -inf where there is no past."""
         self._floor = highest_step
-        self._names: dict[int, frozenset[str]] = {}
-        self._related: dict[int, list[int]] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._family_of_name: dict[str, int] = {}
+        self._family_of_schema: dict[int, int] = {}
         self._highest: dict[int, float] = {}
 
-    def declare(self, schema: int, names: Iterable[str]) -> None:
-        """Takes note of a schema. A schema that shares a name with another shares its history."""
-        known = frozenset(names)
-        if self._names.get(schema) == known:
-            return
-        if schema in self._names:  # an id with a new meaning: doubt every step up to the highest
+    def declare(self, schema: int, names: Sequence[str]) -> None:
+        """Takes note of a schema, whose id may have had another meaning before."""
+        if len(self._family_of_name) + len(names) > FAMILY_NAMES_MAX:  # doubt every step up to the highest
             self._floor = self.highest
-            self._names.clear()
-            self._related.clear()
-            self._highest.clear()
-        related = [other for other, names in self._names.items() if not names.isdisjoint(known)]
-        for other in related:
-            self._related[other].append(schema)
-        self._names[schema] = known
-        self._related[schema] = [*related, schema]
-        self._highest[schema] = self._floor
+            self._forget()
+        known = {self._family_of_name[name] for name in names if name in self._family_of_name}
+        family = min(known, default=len(self._highest))
+        self._highest[family] = max((self._highest[one] for one in known), default=self._floor)
+        if len(known) > 1:
+            self._merge(known, family)
+        self._family_of_name.update(dict.fromkeys(names, family))
+        self._family_of_schema[schema] = family
+
+    def _merge(self, families: set[int], family: int) -> None:
+        for name, one in self._family_of_name.items():
+            if one in families:
+                self._family_of_name[name] = family
+        for schema, one in self._family_of_schema.items():
+            if one in families:
+                self._family_of_schema[schema] = family
 
     def is_relogged(self, schema: int, step: float) -> bool:
         """Whether the frame is not certainly new; remembers it."""
-        highest = self._highest
-        relogged = any(step <= highest[other] for other in self._related[schema])
-        if step > highest[schema]:
-            highest[schema] = step
-        return relogged
+        family = self._family_of_schema.get(schema)
+        if family is None or step <= self._highest[family]:  # None: forgotten since it was declared
+            return True
+        self._highest[family] = step
+        return False
 
     @property
     def highest(self) -> float:
@@ -108,6 +124,8 @@ class Packer:
         self._reader = reader
         self._state = state
         self._relogs = RelogDetector(state.highest_step if state.sent else float("-inf"))
+        self._judged_to = 0
+        self._relogged: set[int] = set()
         self.restart()
 
     def restart(self) -> None:
@@ -166,9 +184,19 @@ class Packer:
         group.steps += view[body + 8 : body + 16]
         group.times += view[body + 16 : body + 24]
         group.values += view[at + FRAME_BYTES : at + FRAME_BYTES + 8 * count]
-        if self._relogs.is_relogged(schema, step):
+        if self._is_relogged(record.header.sequence, schema, step):
             group.relogged = True
         return int(count)
+
+    def _is_relogged(self, sequence: int, schema: int, step: float) -> bool:
+        """Whether the frame may repeat a step. One that is read again after a break keeps its verdict."""
+        if sequence > self._judged_to:
+            self._judged_to = sequence
+            if self._relogs.is_relogged(schema, step):
+                self._relogged.add(sequence)
+            if len(self._relogged) > RELOGGED_MAX:
+                self._relogged = {one for one in self._relogged if one > self._state.acked}
+        return sequence in self._relogged
 
     def _declare(self, record: Record, groups: dict[int, _Group], batch: pb.Batch) -> bool:
         """Adds a schema to the batch. False if this batch uses its id with another meaning."""

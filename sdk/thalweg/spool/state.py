@@ -10,6 +10,7 @@ Survives `kill -9` of both; a power loss may set it back, which costs a second s
     32   sequence up to which losses   sender
          are counted
     40   last damaged place counted    sender
+    48   acknowledged sequence, turned sender
     64   counters of COUNTERS, in order; the writer's first, then the sender's
 """
 
@@ -31,7 +32,9 @@ _SENT_AT: Final = 16
 _STEP_AT: Final = 24
 _LOSSES_AT: Final = 32
 _DAMAGE_AT: Final = 40
+_ACKED_CHECK_AT: Final = 48
 _COUNTERS_AT: Final = 64
+_ALL_BITS: Final = 2**64 - 1
 _F64: Final = struct.Struct("<d")
 
 WRITER_COUNTERS: Final = (
@@ -79,11 +82,16 @@ class State:
 
     @property
     def acked(self) -> int:
-        """Sequence number up to which the server has committed everything."""
-        return self._get(_ACKED_AT)
+        """Sequence number up to which the server has committed everything; 0 if the field is damaged.
+
+        What lies behind this number is deleted, so it is kept twice, the second time with all bits turned.
+        """
+        sequence = self._get(_ACKED_AT)
+        return sequence if sequence ^ self._get(_ACKED_CHECK_AT) == _ALL_BITS else 0
 
     @acked.setter
     def acked(self, sequence: int) -> None:
+        _U64.pack_into(self._map, _ACKED_CHECK_AT, sequence ^ _ALL_BITS)
         _U64.pack_into(self._map, _ACKED_AT, sequence)
 
     @property

@@ -131,14 +131,14 @@ def test_what_may_have_been_sent_is_flagged(folder: Path) -> None:
         ([("a", 2), ("a", 1)], [False, True]),
         ([("a", 1), ("b", 1)], [False, False]),
         ([("ab", 1), ("b", 1)], [False, True]),
-        ([("ab", 1), ("bc", 2), ("a", 2)], [False, False, False]),
+        ([("ab", 1), ("bc", 2), ("a", 2)], [False, False, True]),  # one family: doubted, though a is new
         ([("ab", 2), ("bc", 1), ("c", 1)], [False, True, True]),
         ([("a", -1), ("a", -0.5)], [False, False]),
         ([("a", 0.0), ("a", -0.0)], [False, True]),
     ],
 )
 def test_relogged_cases(frames: list[tuple[str, float]], repeated: list[bool]) -> None:
-    """A frame is new if each of its schema's relatives has only lower steps."""
+    """A frame is new if the metrics that were ever logged together with its own have only lower steps."""
     detector = RelogDetector(float("-inf"))
     ids: dict[str, int] = {}
     seen = []
@@ -185,6 +185,20 @@ def test_no_false_alarm_for_disjoint_schemas(order: list[int]) -> None:
     for schema in order:
         step[schema] += 1
         assert not detector.is_relogged(schema, step[schema])
+
+
+@pytest.mark.parametrize(("steps", "relogged"), [((1, 2, 2, 3), True), ((1, 2, 3), False)])
+def test_verdict_outlives_a_break(folder: Path, steps: tuple[int, ...], relogged: bool) -> None:
+    """Frames that are read again after a break are relogged if they were the first time, and only then."""
+    spool = small_writer(folder)
+    for step in steps:
+        append(spool, {"a": float(step)}, step)
+    spool.close()
+    packer = packer_of(folder)
+    first = pack_all(packer)
+    packer.restart()
+    again = pack_all(packer)
+    assert [one.message.frames[0].relogged for one in (*first, *again)] == [relogged, relogged]
 
 
 def test_unknown_past_is_doubted_up_to_its_highest_step(folder: Path) -> None:

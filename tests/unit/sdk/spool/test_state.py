@@ -82,3 +82,15 @@ def test_page_survives_kill_9(tmp_path: Path) -> None:
     state = State(tmp_path)
     assert (state.counter("logged"), state.acked) == (41, 7)
     state.close()
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_damaged_ack_acknowledges_nothing(tmp_path: Path, bit: int) -> None:
+    """A flipped bit in the acknowledged sequence must not delete what was never sent: it counts as 0."""
+    state = State(tmp_path)
+    state.acked = 1000
+    state.close()
+    page = bytearray((tmp_path / "state").read_bytes())
+    page[8 + bit // 8] ^= 1 << bit % 8
+    (tmp_path / "state").write_bytes(page)
+    assert State(tmp_path).acked == 0
