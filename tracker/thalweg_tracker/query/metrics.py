@@ -31,18 +31,22 @@ def list_metrics(
         "limit": limit,
     }
     try:
-        rows: list[dict[str, Any]] = engine.query(load("metrics"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+        page = engine.query(load("metric_page"), where, limits.QUERY_TIMEOUT_S)
     except EngineError as error:
         if error.code == _CANNOT_COMPILE_REGEXP:
             raise RejectedError("bad_regex", f"cannot use {pattern!r} as a regular expression (RE2 syntax)") from error
         raise
-    relogged = [row["metric"] for row in rows if row["relogged"]]
-    if relogged:
-        found = engine.query(
-            load("metric_extremes"), {"run": run, "metrics": relogged}, limits.QUERY_TIMEOUT_S
-        ).to_pylist()
-        extremes = {row["metric"]: row for row in found}
-        rows = [{**row, **extremes.get(row["metric"], {})} for row in rows]
-    for row in rows:
-        del row["metric"], row["relogged"]
-    return rows
+    keys: list[int] = page["metric"].to_pylist()
+    known = _by_metric(engine, "metrics", run, keys)
+    relogged = [key for key, row in known.items() if row.pop("relogged")]
+    for key, extremes in _by_metric(engine, "metric_extremes", run, relogged).items():
+        known[key] |= extremes
+    return [{"name": name, **known[key]} for key, name in zip(keys, page["name"].to_pylist(), strict=True)]
+
+
+def _by_metric(engine: Engine, query: str, run: RunKey, metrics: list[int]) -> dict[int, dict[str, Any]]:
+    """The rows of a query over some metrics of a run, by metric. Nothing is asked where there are none."""
+    if not metrics:
+        return {}
+    rows = engine.query(load(query), {"run": run, "metrics": metrics}, limits.QUERY_TIMEOUT_S).to_pylist()
+    return {row.pop("metric"): row for row in rows}

@@ -1,19 +1,7 @@
--- Metrics of a run by name, after `after`, with what is known of their series. Where several ranks write a
--- metric, its last value is the mean over those at the highest step; min and max are over all ranks.
+-- What is known of the series of some metrics of a run. Where several ranks write a metric, its last value is
+-- the mean over those at the highest step; min and max are over all ranks.
 -- `relogged`: a step was written twice, by one writer (flag 4) or by two whose steps overlap.
 WITH
-    names AS
-    (
-        SELECT DISTINCT metric, name
-        FROM metric_names
-        WHERE project = {project:String}
-            AND metric IN (SELECT DISTINCT metric FROM series_stats WHERE run = {run:UInt64})
-            AND name > {after:String}
-            AND startsWith(name, {prefix:String})
-            AND ({pattern:String} = '' OR match(name, {pattern:String}))
-        ORDER BY name
-        LIMIT {limit:UInt32}
-    ),
     by_writer AS
     (
         SELECT
@@ -23,7 +11,7 @@ WITH
             argMaxMergeState(s.last) AS last, argMinMergeState(s.argmin) AS argmin, argMaxMergeState(s.argmax) AS argmax,
             min(s.min) AS min, max(s.max) AS max
         FROM series_stats AS s
-        WHERE s.run = {run:UInt64} AND s.metric IN (SELECT metric FROM names)
+        WHERE s.run = {run:UInt64} AND s.metric IN {metrics:Array(UInt64)}
         GROUP BY metric, rank, writer
     ),
     by_rank AS
@@ -55,9 +43,7 @@ WITH
         GROUP BY metric
     )
 SELECT
-    names.name AS name, metric, ranks, relogged, first_step, last_step, last_time, last,
+    metric, ranks, relogged, first_step, last_step, last_time, last,
     if(has_number, min, nan) AS min, if(has_number, max, nan) AS max,
     if(has_number, argmin, nan) AS argmin, if(has_number, argmax, nan) AS argmax
 FROM by_metric
-INNER JOIN names USING metric
-ORDER BY name
