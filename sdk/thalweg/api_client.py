@@ -87,7 +87,7 @@ class ApiClient:
             headers={"Accept": accept, "Content-Type": "application/json"},
         )
         if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
             response: HTTPResponse = self._opener.open(request, timeout=self._timeout_s)
             return response

@@ -36,6 +36,9 @@ _RESTART_MOST_US: Final = 60_000_000
 _RETRY_FULL_US: Final = 100_000
 _WARN_EVERY_US: Final = 60_000_000
 _KNOWN_COMPLAINTS_MAX: Final = 1000
+_REOPEN_S: Final = 10.0
+_UNSAID_MAX: Final = 1000
+"""Events that wait in memory for room in the spool: the start of the writer first of all."""
 
 
 class Recorder:
@@ -53,6 +56,7 @@ class Recorder:
         self._is_busy = False
         self._deferred: deque[Callable[[], object]] = deque()
         self._is_closed = False
+        self._reopen_due_s = 0.0
         self._open(primary=True)
         _alive.add(self)
 
@@ -77,16 +81,19 @@ class Recorder:
             mode=self._settings.mode,
         )
         self.folder = layout.create_folder(self._settings.spool_dir, identity)
+        self._writer_lock = layout.hold_writer_lock(self.folder)
         self.state = State(self.folder)
         self._writer = SpoolWriter(self.folder, self._settings.spool_limit_bytes)
         self._sender: SenderProcess | None = None
+        self._unsaid: deque[bytes] = deque()
         self._forked = False
         self._append_event("started", {"primary": primary, "host": identity.host, "pid": identity.pid})
         self._start_sender()
 
     def _is_ready(self) -> bool:
         """Opens a folder of its own in a forked child. False where that fails: the parent's must not be touched."""
-        if self._forked:
+        if self._forked and time.monotonic() >= self._reopen_due_s:
+            self._reopen_due_s = time.monotonic() + _REOPEN_S
             try:
                 self._open(primary=False)
             except OSError as error:
@@ -105,27 +112,18 @@ class Recorder:
             if self._is_busy:
                 self._deferred.append(partial(self._log, values, step))
                 return
-            self._is_busy = True
             try:
+                self._is_busy = True
                 self._log(values, step)
+                while self._deferred:  # what a signal handler or finalizer said in the middle of this call
+                    self._deferred.popleft()()
             finally:
-                self._leave()
-
-    def _leave(self) -> None:
-        """Does what a signal handler or finalizer said in the middle of a call of its own thread."""
-        try:
-            while self._deferred:
-                self._deferred.popleft()()
-        finally:
-            self._is_busy = False
+                self._is_busy = False
 
     def _log(self, values: Mapping[Any, Any], step: float | None) -> None:
         if self._forked and not self._is_ready():
             return
-        time_us = time.time_ns() // 1000
-        if time_us <= self._last_time_us:  # of two values for one step the later wins: no ties
-            time_us = self._last_time_us + 1
-        self._last_time_us = time_us
+        time_us = self._now_us()
         at = self._next_step if step is None else step
         writer = self._writer
         try:
@@ -145,6 +143,11 @@ class Recorder:
             self._next_step = number + 1
         if time_us > self._check_sender_due_us:
             self._check_sender(time_us)
+
+    def _now_us(self) -> int:
+        """The time; strictly increasing, for of two values the later wins: no ties, whatever the clock does."""
+        self._last_time_us = max(time.time_ns() // 1000, self._last_time_us + 1)
+        return self._last_time_us
 
     def _log_slowly(self, values: Mapping[Any, Any], step: Any, time_us: int) -> None:
         """Whatever the fast path does not take: nested or bad values, new names, a new segment, a full spool."""
@@ -177,6 +180,7 @@ class Recorder:
             self._append(dict(items[half:]), step, time_us)
             return
         try:
+            self._say_unsaid()
             schema = self._writer.declare(names, len(names))
         except (SpoolFullError, OSError) as error:
             self._full_until_us = time_us + _RETRY_FULL_US
@@ -236,23 +240,34 @@ class Recorder:
             if self._is_busy:
                 self._deferred.append(partial(self._append_event, kind, fields))
                 return True
-            self._is_busy = True
             try:
-                return self._is_ready() and self._append_event(kind, fields)
+                self._is_busy = True
+                done = self._is_ready() and self._append_event(kind, fields)
+                while self._deferred:
+                    self._deferred.popleft()()
             finally:
-                self._leave()
+                self._is_busy = False
+            return done
 
     def _append_event(self, kind: str, fields: dict[str, Any]) -> bool:
         if self._is_closed:
             self._complain(("", "finished"), "cannot change the run: it is finished.")
             return False
-        document = {"time_us": time.time_ns() // 1000, "kind": kind, **fields}
+        if len(self._unsaid) >= _UNSAID_MAX:
+            return False
+        self._unsaid.append(json.dumps({"time_us": self._now_us(), "kind": kind, **fields}).encode())
         try:
-            self._writer.append_event(json.dumps(document).encode())
+            self._say_unsaid()
         except (SpoolFullError, OSError) as error:
-            say(f"cannot record {kind}: the spool is full ({error}).")
+            say(f"cannot record {kind} yet: the spool is full ({error}).")
             return False
         return True
+
+    def _say_unsaid(self) -> None:
+        """Writes the events for which there was no room before, oldest first. Raises SpoolFullError, OSError."""
+        while self._unsaid:
+            self._writer.append_event(self._unsaid[0])
+            self._unsaid.popleft()
 
     @property
     def sequence(self) -> int:
@@ -294,9 +309,14 @@ class Recorder:
         """
         with self._lock:
             self._deferred.append(partial(self._close, last_word))
-            if not self._is_busy:
+            if self._is_busy:
+                return
+            try:
                 self._is_busy = True
-                self._leave()
+                while self._deferred:
+                    self._deferred.popleft()()
+            finally:
+                self._is_busy = False
 
     def _close(self, last_word: dict[str, Any] | None) -> None:
         if self._is_closed:
@@ -305,6 +325,7 @@ class Recorder:
             self._append_event("ended", last_word)
         self._is_closed = True
         self._writer.close()
+        os.close(self._writer_lock)
         _alive.discard(self)
         exiting = last_word is not None and bool(last_word.get("at_exit"))
         if self._settings.mode == "offline" and self._sender is not None and not exiting:

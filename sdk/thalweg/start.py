@@ -12,7 +12,7 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Any, Final
 
-from thalweg.api_client import ApiClient, segment
+from thalweg.api_client import ApiClient, run_path
 from thalweg.console import say
 from thalweg.errors import NotFoundError, ServerError
 from thalweg.recorder import Recorder
@@ -48,7 +48,8 @@ def init(
     process or after a restart continues the run. `mode`: "online"; "offline" writes the spool only;
     "disabled" does nothing. With `strict`, bad input raises instead of being warned about and counted.
 
-    The server need not be there: everything goes through the spool. Raises SettingError, InputError, OSError.
+    The server does not check the token yet: it listens on loopback only. It need not be there when a run
+    starts: everything goes through the spool. Raises SettingError, InputError, OSError.
     """
     settings = Settings.read(
         os.environ,
@@ -96,15 +97,15 @@ def _next_step(settings: Settings) -> float:
     """First automatic step: where the run already stands on the server, it goes on after its last step."""
     if settings.run_id is None or settings.mode != "online":
         return 0.0
-    path = f"/projects/{segment(settings.project)}/runs/{segment(settings.run_id)}"
+    path = run_path(settings.project, settings.run_id)
     try:
         last_step = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path)["last_step"]
+        return 0.0 if last_step is None else float(last_step) + 1
     except NotFoundError:
         return 0.0
-    except ServerError as error:
+    except (ServerError, KeyError, TypeError, ValueError) as error:  # ..., or something else answers there
         say(f"automatic steps of run {settings.run_id} start at 0: {error}")
         return 0.0
-    return 0.0 if last_step is None else float(last_step) + 1
 
 
 def _capture_environment(run: Run, settings: Settings) -> None:

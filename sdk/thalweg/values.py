@@ -1,6 +1,6 @@
 """From what users hand to `log()` to names and numbers. Pure.
 
-The fast path in run.py takes flat dicts of numbers as they are; everything else comes here.
+The fast path in recorder.py takes flat dicts of numbers as they are; everything else comes here.
 """
 
 from __future__ import annotations

@@ -100,6 +100,17 @@ def test_a_batch_sent_twice_changes_nothing(server: ServerProcess) -> None:
     assert (seen(server, "twice", "a"), seen(server, "twice", "b")) == before
 
 
+def test_a_sender_that_forgot_what_it_sent_doubles_nothing(server: ServerProcess) -> None:
+    """After a power loss or from a copied folder, batches come again without a mark; the server knows better."""
+    batches = [wire.batch(n, ["a"] if n == 1 else [], [float(n)], [[float(n)]]) for n in (1, 2, 3)]
+    for acknowledged in (0, 0, 1):
+        greeting = wire.hello("forgot")
+        greeting.acknowledged = acknowledged
+        with wire.writing(server.grpc, greeting) as stream:
+            stream.commit(wire.batch(0, ["a"], (), ()), *batches[acknowledged:])
+            assert sum(seen(server, "forgot", "a")["buckets"][0]["n"]) == 3
+
+
 def test_ranks_stand_side_by_side(server: ServerProcess) -> None:
     """A series is the mean of its ranks at each step; by_rank shows each; extremes are over all."""
     for rank, values in ((0, [1.0, 2.0, 3.0]), (1, [3.0, 6.0])):

@@ -22,9 +22,9 @@ from thalweg.version import __version__
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
-from thalweg_tracker.engine.migrate import migrate
+from thalweg_tracker.engine.migrate import migrate, pending
 from thalweg_tracker.engine.server import ServerEngine
-from thalweg_tracker.errors import SettingError
+from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import IngestService, start_grpc
@@ -69,6 +69,9 @@ async def serve(
     try:
         if isinstance(store, EmbeddedStore):
             await asyncio.to_thread(migrate, engine)
+        elif todo := await asyncio.to_thread(pending, engine):
+            names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
+            raise EngineError(f"cannot serve {store}: its schema lacks {names}. Run `thalweg migrate` first.")
         await _serve(engine, grpc_address, http_address, told, on_ready, stop)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first

@@ -148,7 +148,7 @@ class Sweep:
         if url in self._unreachable:
             return FolderReport(folder, "failed", identity, reason=self._unreachable[url])
         transport = PersistentTransport(self._transport(url, self._order.token))
-        ending = self._ending(identity)
+        ending = self._ending(folder, identity)
         delivery = Delivery(folder, transport, ending=lambda: ending, follow=False)
         acked, before = delivery.state.acked, delivery.state.counters()
         self._progress.begin(identity, folder)
@@ -167,11 +167,12 @@ class Sweep:
         delivery.remove_folder() if state == "delivered" else delivery.close()
         return FolderReport(folder, state, identity, records, transport.sent_bytes, losses, reason)
 
-    def _ending(self, identity: layout.Identity) -> Ending | None:
+    def _ending(self, folder: Path, identity: layout.Identity) -> Ending | None:
         """How the writer has ended, None while it lives. Asked once: one that ends meanwhile is for the next sweep."""
         if identity.host != self._host:
             return UNKNOWN if self._order.assume_ended else None
-        return None if is_running(identity.pid, identity.process_started) else UNKNOWN
+        is_live = is_running(identity.pid, identity.process_started) or layout.is_written_to(folder)
+        return None if is_live else UNKNOWN
 
     def _state(self, delivery: Delivery) -> State:
         if delivery.is_complete:

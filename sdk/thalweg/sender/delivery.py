@@ -116,6 +116,7 @@ class Delivery:
             run_id=self.identity.run_id,
             rank=self.identity.rank,
             sdk_version=__version__,
+            acknowledged=self.state.acked,
         )
         async with self._transport.open(hello) as stream:
             self._packer.restart()

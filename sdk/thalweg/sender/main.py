@@ -131,7 +131,8 @@ class Sender:
     async def _adopt(self, folder: Path) -> None:
         identity = layout.read_identity(folder)
         same_host = identity.host == socket.gethostname() and identity.url == self._identity.url
-        if identity.mode == "online" and same_host and not is_running(identity.pid, identity.process_started):
+        is_live = is_running(identity.pid, identity.process_started) or layout.is_written_to(folder)
+        if identity.mode == "online" and same_host and not is_live:
             with layout.sender_lock(folder) as is_ours:
                 if is_ours:
                     await self._run_delivery(Delivery(folder, self._transport, ending=lambda: UNKNOWN))
@@ -149,7 +150,7 @@ class Sender:
         """Bounds what a power loss can take to about FSYNC_AFTER_S."""
         while True:
             await asyncio.sleep(FSYNC_AFTER_S)
-            await asyncio.to_thread(_fsync_newest_segments, self._folder)
+            await asyncio.to_thread(_fsync_newest, self._folder)
 
     async def _sample_host(self) -> None:
         """Samples while the training process lives, if no other sender does so for this run and host."""
@@ -214,11 +215,12 @@ def seal(folder: Path, ending: Ending) -> None:
         append_ending(folder, sequence, ending)
 
 
-def _fsync_newest_segments(folder: Path) -> None:
-    """Writes the two newest segments to the disk; the older ones were newest once."""
-    for number in layout.segment_numbers(folder)[-2:]:
+def _fsync_newest(folder: Path) -> None:
+    """Writes the state and the two newest segments to the disk; the older ones were newest once."""
+    newest = [layout.segment_path(folder, number) for number in layout.segment_numbers(folder)[-2:]]
+    for path in (folder / layout.STATE_FILE, *newest):
         try:
-            descriptor = os.open(layout.segment_path(folder, number), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:  # delivered meanwhile
             continue
         try:

@@ -20,6 +20,7 @@ STATE_FILE: Final = "state"
 STATUS_FILE: Final = "sender.json"
 LOG_FILE: Final = "sender.log"
 LOCK_FILE: Final = "sender.lock"
+WRITER_LOCK_FILE: Final = "writer.lock"
 QUARANTINE_FOLDER: Final = "quarantine"
 SEGMENT_SUFFIX: Final = ".seg"
 FORMAT: Final = 1
@@ -91,6 +92,28 @@ def write_atomically(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
+
+
+def hold_writer_lock(folder: Path) -> int:
+    """Marks the folder as written to, as long as the descriptor is open in any process. Raises OSError."""
+    descriptor = os.open(folder / WRITER_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def is_written_to(folder: Path) -> bool:
+    """Whether its writer still holds the folder: also where its pid means nothing, as across containers."""
+    try:
+        descriptor = os.open(folder / WRITER_LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

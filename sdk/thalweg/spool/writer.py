@@ -1,6 +1,6 @@
 """Appends records to a writer's folder. Owns segments and their quota; knows nothing of the network.
 
-Not thread-safe: `thalweg.run` holds one lock around it. After `append_frame` returns, the record is
+Not thread-safe: `thalweg.recorder` holds one lock around it. After `append_frame` returns, the record is
 in the page cache: `kill -9` of this process does not lose it.
 """
 

@@ -16,7 +16,7 @@ from thalweg_tracker.model.settings import parse_store
 @click.command()
 @click.option("--store", envvar="THALWEG_STORE", help="A folder, or clickhouse://user:password@host:9000/database")
 @click.option("--data", envvar="THALWEG_DATA", help="Folder of an embedded database; the same as --store FOLDER.")
-@click.option("--dry-run", is_flag=True, help="Print the SQL that is pending; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL that is pending; apply none of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the names of the migrations as JSON.")
 def migrate(store: str | None, data: str | None, dry_run: bool, as_json: bool) -> None:
     """Apply the migrations that a database lacks.

@@ -122,8 +122,11 @@ class Committer:
         blocks = [block for submission in group for block in submission.blocks if block.points]
         if blocks:
             rows = assemble(blocks)
-            self._engine.insert("points", rows.points)
-            self._engine.insert("series_stats_feed", rows.stats)
+            order = [("points", rows.points), ("series_stats_feed", rows.stats)]
+            if any(block.resent or block.relogged for block in blocks):
+                order.reverse()  # readers must know that a row can be there twice before it is
+            for table, part in order:
+                self._engine.insert(table, part)
         news = [submission.news for submission in group]
         for table, more in (("runs", run_rows(news)), ("attributes", attribute_rows(news))):
             if more.num_rows:

@@ -121,8 +121,13 @@ def check_label(what: str, text: str, limit_bytes: int) -> None:
 class StreamDecoder:
     """Decodes the batches of one stream, whose schemas it remembers."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, *, begins_after: int = 0, committed: int = 0) -> None:
+        """`begins_after`: sequence number before the stream's first record. `committed`: the highest that was
+        stored for this writer, on whatever stream.
+        """
         self.writer = writer
+        self._committed = committed
+        self._sequence = begins_after
         self._schemas: dict[int, StreamSchema] = {}
         self._names = 0
 
@@ -136,10 +141,13 @@ class StreamDecoder:
                 f" over {limits.BATCH_MAX_PARTS}",
             )
         decoded = Decoded(batch.sequence)
+        # The sender's own word is not enough: its state may have been set back by a power loss or a copied folder.
+        resent = batch.resent or self._sequence < self._committed
+        self._sequence = max(self._sequence, batch.sequence)
         for schema in batch.schemas:
             self._take_schema(schema, decoded)
         for group in batch.frames:
-            self._take_group(group, batch, decoded)
+            self._take_group(group, resent, decoded)
         for event in batch.events:
             self._take_event(event, decoded)
         return decoded
@@ -184,7 +192,7 @@ class StreamDecoder:
         ascending = np.argsort(keys)
         self._schemas[schema.id] = StreamSchema(keys[ascending], order[ascending], width)
 
-    def _take_group(self, group: pb.FrameGroup, batch: pb.Batch, decoded: Decoded) -> None:
+    def _take_group(self, group: pb.FrameGroup, resent: bool, decoded: Decoded) -> None:
         """Adds a group's good frames, and refuses the others."""
         schema = self._schemas.get(group.schema)
         if schema is None:
@@ -217,7 +225,7 @@ class StreamDecoder:
             problem = "these points have names that were refused before"
             decoded.refuse(pb.Rejected.REJECTED_NAME, without_name, problem)
         if len(steps) and len(schema.keys):
-            decoded.blocks.append(FrameBlock(self.writer, schema, steps, times, values, batch.resent, group.relogged))
+            decoded.blocks.append(FrameBlock(self.writer, schema, steps, times, values, resent, group.relogged))
 
     def _take_event(self, event: pb.Event, decoded: Decoded) -> None:
         """Adds an event, of attributes those that are good."""

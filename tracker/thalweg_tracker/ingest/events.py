@@ -44,6 +44,7 @@ WRITERS: Final = pa.schema(
         ("started_at", pa.timestamp("us", "UTC")),
         ("last_seen_at", pa.timestamp("us", "UTC")),
         ("ended", pa.string()),
+        ("sequence", pa.uint64()),
         ("counters", pa.map_(pa.string(), pa.uint64())),
     ]
 )
@@ -57,6 +58,7 @@ class WriterNews:
     events: Sequence[pb.Event]
     counters: dict[str, int]
     seen_at_us: int
+    sequence: int = 0
 
 
 def attribute_rows(news: Iterable[WriterNews]) -> pa.Table:
@@ -112,6 +114,7 @@ def _writer_row(news: WriterNews) -> dict[str, Any]:
         "started_at": 0,
         "last_seen_at": news.seen_at_us,
         "ended": "",
+        "sequence": news.sequence,
         "counters": list(news.counters.items()),
     }
     for event in news.events:

@@ -65,6 +65,13 @@ class Registry:
             stored.update(zip(found["metric"].to_pylist(), found["name"].to_pylist(), strict=True))
         return stored
 
+    def committed_sequence(self, writer: Writer) -> int:
+        """Highest sequence number that was ever committed for a writer; 0 if it is new. Raises EngineError."""
+        sql = "SELECT max(sequence) AS sequence FROM writers WHERE project = {project:String} AND run = {run:UInt64}"
+        where: dict[str, str | int] = {"project": writer.project, "run": writer.run, "writer": writer.writer}
+        found = self._engine.query(f"{sql} AND writer = {{writer:UInt64}}", where)
+        return int(found["sequence"][0].as_py())
+
     def register_run(self, writer: Writer, time_us: int) -> None:
         """Makes the run of a writer known. Raises RejectedError if another run has its key; EngineError."""
         if (writer.project, writer.run) in self._runs:

@@ -125,7 +125,8 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         log.info(
             "writer %s of run %s/%s (rank %d) is here", writer.writer_id, writer.project, writer.run_id, writer.rank
         )
-        return StreamDecoder(writer)
+        committed = await asyncio.to_thread(self._registry.committed_sequence, writer)
+        return StreamDecoder(writer, begins_after=hello.acknowledged, committed=committed)
 
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
@@ -134,7 +135,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:
             await self._register(decoder, decoded)
-        news = WriterNews(decoder.writer, decoded.events, _counters(batch), time.time_ns() // 1000)
+        news = WriterNews(decoder.writer, decoded.events, _counters(batch), time.time_ns() // 1000, batch.sequence)
         done = await self._committer.submit(decoded.blocks, news)
         ack = pb.Ack(writer=decoder.writer.writer_id, sequence=batch.sequence)
         await answers.put(_Answer(decoded.rejected.values(), ack, done))

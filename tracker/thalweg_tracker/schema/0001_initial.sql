@@ -96,7 +96,7 @@ CREATE TABLE runs
 ENGINE = AggregatingMergeTree
 ORDER BY (project, run_id, branch);
 
--- Writing processes: began, last heard of, ended, counters. `ended` is JSON that begins with its time, so
+-- Writing processes: began, last heard of, ended, highest sequence committed, counters. `ended` is JSON that begins with its time, so
 -- that the later word is the greater text; empty while the writer lives.
 CREATE TABLE writers
 (
@@ -110,6 +110,7 @@ CREATE TABLE writers
     started_at   SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
     last_seen_at SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
     ended        SimpleAggregateFunction(max, String),
+    sequence     SimpleAggregateFunction(max, UInt64),
     counters     SimpleAggregateFunction(maxMap, Map(String, UInt64))
 )
 ENGINE = AggregatingMergeTree

@@ -36,18 +36,21 @@ class Hello(google.protobuf.message.Message):
     RUN_ID_FIELD_NUMBER: builtins.int
     RANK_FIELD_NUMBER: builtins.int
     SDK_VERSION_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """Version of this protocol that the sender speaks. This file describes version 1; 0 is refused."""
     writer: builtins.str
     """Identity of the writer: 32 lower-case hexadecimal digits, random per writing process. Required."""
     project: builtins.str
-    """Project of the run, 1 to 128 bytes of UTF-8. Required."""
+    """Project of the run, 1 to 128 bytes of UTF-8, printable, without "/", neither "." nor "..". Required."""
     run_id: builtins.str
-    """The user-visible name of the run inside its project, 1 to 128 bytes of UTF-8. Required."""
+    """The user-visible name of the run inside its project, like the project's. Required."""
     rank: builtins.int
     """Rank of this process among the run's parallel processes, 0 to 65,535. Unset: rank 0."""
     sdk_version: builtins.str
     """Version of the SDK, for the server's log. May be empty."""
+    acknowledged: builtins.int
+    """Sequence number up to which the sender has acks; its first batch begins after it. Unset: it has none."""
     def __init__(
         self,
         *,
@@ -57,8 +60,9 @@ class Hello(google.protobuf.message.Message):
         run_id: builtins.str = ...,
         rank: builtins.int = ...,
         sdk_version: builtins.str = ...,
+        acknowledged: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["project", b"project", "protocol", b"protocol", "rank", b"rank", "run_id", b"run_id", "sdk_version", b"sdk_version", "writer", b"writer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "project", b"project", "protocol", b"protocol", "rank", b"rank", "run_id", b"run_id", "sdk_version", b"sdk_version", "writer", b"writer"]) -> None: ...
 
 global___Hello = Hello
 
@@ -74,7 +78,7 @@ class Schema(google.protobuf.message.Message):
     """Id, unique within one writer. A stream that names an id again replaces its meaning."""
     @property
     def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Metric names, each 1 to 1,024 bytes of UTF-8, without repetition, at least one."""
+        """Metric names, each 1 to 1,024 bytes of UTF-8, without repetition, 1 to 131,072 of them."""
 
     def __init__(
         self,
@@ -131,9 +135,9 @@ class Attribute(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     JSON_FIELD_NUMBER: builtins.int
     path: builtins.str
-    """Parts separated by ".", 1 to 1,024 bytes of UTF-8. The first part is config, env, tags or run."""
+    """2 to 64 parts separated by ".", 1 to 1,024 bytes of UTF-8. The first part is config, env, tags or run."""
     json: builtins.str
-    """The value as JSON text (RFC 8259). Empty: the attribute is removed."""
+    """The value as JSON text (RFC 8259), at most 2 MiB, nested at most 64 levels deep. Empty: the attribute is removed."""
     def __init__(
         self,
         *,
@@ -158,7 +162,7 @@ class WriterStarted(google.protobuf.message.Message):
     as forked data loader workers and the host sampler: their end does not end the run.
     """
     host: builtins.str
-    """Host name. May be empty."""
+    """Host name, at most 1,024 bytes. May be empty."""
     pid: builtins.int
     """Process id on that host. 0: unknown."""
     def __init__(
@@ -231,12 +235,13 @@ class WriterEnded(google.protobuf.message.Message):
     EXCEPTION_FIELD_NUMBER: builtins.int
     TRACEBACK_FIELD_NUMBER: builtins.int
     outcome: global___WriterEnded.Outcome.ValueType
+    """Required: an outcome that is not known to the server is refused."""
     exit_code: builtins.int
     """Exit code. Unset: not known, or ended by a signal."""
     signal: builtins.int
     """Signal number. Unset: not known, or not ended by a signal."""
     exception: builtins.str
-    """Type and message of the uncaught exception. Empty: none."""
+    """Type and message of the uncaught exception, at most 64 KiB. Empty: none."""
     traceback: builtins.str
     """Traceback of the uncaught exception, at most 64 KiB. Empty: none."""
     def __init__(
@@ -313,7 +318,9 @@ global___Counter = Counter
 
 @typing.final
 class Batch(google.protobuf.message.Message):
-    """Consecutive records of one writer. Committed as a whole before it is acknowledged."""
+    """Consecutive records of one writer. Committed as a whole before it is acknowledged. At most 131,072 schemas,
+    groups and events together.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -379,7 +386,9 @@ global___Ack = Ack
 
 @typing.final
 class Rejected(google.protobuf.message.Message):
-    """A part of a batch was refused for good: it will not be stored, and need not be sent again."""
+    """A part of a batch was refused for good: it will not be stored, and need not be sent again. One answer for
+    each reason, before the batch's Ack.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -434,7 +443,7 @@ class Rejected(google.protobuf.message.Message):
     points: builtins.int
     """How many points. 0 for events."""
     message: builtins.str
-    """One sentence for people: what, the value, the limit."""
+    """One sentence for people about the first such part: what, the value, the limit."""
     def __init__(
         self,
         *,

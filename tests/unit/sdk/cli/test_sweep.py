@@ -67,6 +67,15 @@ def test_a_process_that_lives_keeps_its_folder(tmp_path: Path) -> None:
     assert folder.exists()
 
 
+def test_a_folder_that_is_written_to_from_another_container_is_kept(tmp_path: Path) -> None:
+    """A pid may mean nothing here; the writer's lock does."""
+    folder = make_folder(tmp_path)
+    lock = layout.hold_writer_lock(folder)
+    assert [report.state for report in sweep([folder], MemoryTransport())] == ["live"]
+    os.close(lock)
+    assert [report.state for report in sweep([folder], MemoryTransport())] == ["delivered"]
+
+
 def test_a_live_process_that_has_finished_its_run_is_done(tmp_path: Path) -> None:
     """As in a notebook, whose process outlives its runs."""
     folder = make_folder(tmp_path, alive=True, last_word=FINISHED)
