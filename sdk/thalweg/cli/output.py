@@ -1,6 +1,6 @@
 """What the commands print: JSON or tables on stdout, notes and progress on stderr.
 
-Tables are as wide as the terminal, or as wide as they need where stdout is a file or a pipe.
+Tables are as wide as they need: an id or number broken in two could not be copied.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from thalweg.cli.formats import plain
 
-_PIPE_COLUMNS: Final = 10_000
+_TABLE_COLUMNS: Final = 10_000
 _STATUS_STYLES: Final = {
     "running": "cyan",
     "finished": "green",
@@ -28,10 +28,9 @@ _STATUS_STYLES: Final = {
 }
 
 
-def console(file: IO[str] | None = None) -> Console:
-    """A console on stdout, or on another file, that takes text literally."""
+def console(file: IO[str] | None = None, width: int | None = None) -> Console:
+    """A console on stdout, or on another file, that takes text literally; as wide as the terminal if not said."""
     target = file or sys.stdout
-    width = None if target.isatty() else _PIPE_COLUMNS
     return Console(file=target, width=width, markup=False, highlight=False, emoji=False)
 
 
@@ -52,7 +51,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(column, text) for column, text in zip(columns, row, strict=True)))
-    screen = console()
+    screen = console(width=_TABLE_COLUMNS)
     with screen.capture() as drawn:
         screen.print(table)
     click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))

@@ -47,7 +47,7 @@ def show(run: str, project: str | None, prefix: str | None, limit: int | None, u
         output.print_json({"project": found.project, **found.document, "metrics": metrics[:most]})
         return
     print_run(found, datetime.now(timezone.utc))
-    print_metrics(metrics[:most])
+    print_metrics(metrics[:most], prefix)
     if most and len(metrics) > most:
         output.note(f"Only the first {most} metrics are shown. Choose others with --metrics PREFIX or --limit.")
 
@@ -144,11 +144,12 @@ def _state(writer: Mapping[str, Any]) -> str:
     return f"{outcome} (exit code {writer['exit_code']})" if writer["exit_code"] else outcome
 
 
-def print_metrics(metrics: list[dict[str, Any]]) -> None:
-    """A table of metrics."""
+def print_metrics(metrics: list[dict[str, Any]], prefix: str | None) -> None:
+    """A table of metrics, those of the host last."""
     if not metrics:
-        output.note("\nThere are no metrics.")
+        output.note(f"\nNo metric begins with {prefix!r}." if prefix else "\nThere are no metrics.")
         return
+    metrics = sorted(metrics, key=lambda metric: metric["name"].startswith("system/"))
     click.echo(click.style("\nMetrics", bold=True))
     columns = ("metric", "last", "min", "at step", "max", "at step", "first step", "last step", "ranks")
     rows = [

@@ -7,6 +7,7 @@ acknowledged and its writer has ended; a server that cannot be reached is not wa
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -136,7 +137,7 @@ class Sweep:
         try:
             with layout.sender_lock(folder) as is_ours:
                 if not is_ours:
-                    return FolderReport(folder, "busy", layout.read_identity(folder))
+                    return FolderReport(folder, "busy", layout.read_identity(folder), reason=_last_word(folder))
                 return await self._deliver(folder, layout.read_identity(folder))
         except FileNotFoundError:  # removed between the listing and the lock
             return FolderReport(folder, "busy", reason="another process has just delivered and removed it")
@@ -192,6 +193,15 @@ class Sweep:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _last_word(folder: Path) -> str:
+    """What the process that delivers a folder last said of its troubles; empty if it has none."""
+    try:
+        status = json.loads((folder / layout.STATUS_FILE).read_text())
+        return f"it is {status['status']}: {status['error']}" if status["error"] else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _losses(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
