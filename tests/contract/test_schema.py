@@ -219,7 +219,8 @@ def test_writers(migrated: Engine) -> None:
     """News of a writer merge to the greatest of each field, counters key by key."""
     key = {"project": "p", "run": BIG, "writer": BIG, "rank": 65_535}
     began = {"primary": 1, "host": "hôst\0", "pid": 2**32 - 1, "started_at": 100, "last_seen_at": 100, "ended": ""}
-    seen = {"primary": 0, "host": "", "pid": 0, "started_at": 0, "last_seen_at": LATE, "ended": ""}
+    began["sequence"] = BIG
+    seen = {"primary": 0, "host": "", "pid": 0, "started_at": 0, "last_seen_at": LATE, "ended": "", "sequence": 3}
     for news, counters in [
         (began, []),
         (seen, [("points", 7), ("dropped", BIG)]),
