@@ -84,6 +84,10 @@ def test_garbage_on_a_port_hurts_nobody(server: ServerProcess, what: str, garbag
                 pass
         except OSError:
             pass  # the server hung up first
+    assert server.process.poll() is None
+    assert server.client.get("/health")["status"] == "ok"
+    with wire.writing(server.grpc, wire.hello("after-garbage", writer=6)) as stream:
+        assert stream.commit(wire.batch(1, ["loss"], [1], [[1]])) == []
 
 
 def test_a_message_that_is_no_message_ends_its_stream(server: ServerProcess) -> None:

@@ -39,6 +39,15 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
         """Tells that the server is there, and the address of its gRPC ingest."""
         return models.Health(status="ok", version=version, grpc=grpc_address, engine=engine.describe())
 
+    _add_lists(router, engine)
+    _add_one_run(router, engine)
+    _add_series(router, engine)
+    return router
+
+
+def _add_lists(router: APIRouter, engine: Engine) -> None:
+    """Projects, and the runs of one."""
+
     @router.get("/projects")
     def projects(limit: Limit = limits.PAGE_DEFAULT, cursor: Cursor = None) -> models.ProjectPage:
         """Lists projects by name."""
@@ -56,6 +65,10 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
         page, more = found[:limit], len(found) > limit
         following = to_cursor(_micros(page[-1].created_at), page[-1].run_id) if more else None
         return models.RunPage(runs=[_run_line(run) for run in page], next_cursor=following)
+
+
+def _add_one_run(router: APIRouter, engine: Engine) -> None:
+    """A run, and its metrics."""
 
     @router.get("/projects/{project}/runs/{run_id}")
     def run(project: ProjectName, run_id: RunName) -> models.Run:
@@ -81,6 +94,10 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
         following = to_cursor(page[-1]["name"]) if more else None
         return models.MetricPage(metrics=[models.Metric(**row) for row in page], next_cursor=following)
 
+
+def _add_series(router: APIRouter, engine: Engine) -> None:
+    """Many series at once."""
+
     @router.post(
         "/projects/{project}/series",
         response_model=models.SeriesAnswer,
@@ -96,8 +113,6 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
         pairs = [(run_id, name) for run_id in asked.runs.values() for name in asked.metrics]
         order = {pair: place for place, pair in enumerate(pairs)}
         return Response(series_json(named, order, with_time=query.with_time), media_type="application/json")
-
-    return router
 
 
 def _series_request(engine: Engine, project: str, query: models.SeriesQuery) -> series_queries.SeriesRequest:

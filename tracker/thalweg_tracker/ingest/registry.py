@@ -16,6 +16,7 @@ from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.ingest.decode import Writer
 from thalweg_tracker.ingest.events import RUNS
 from thalweg_tracker.model import limits
+from thalweg_tracker.sql import load
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
 _LOOKUP_SIZE: Final = 20_000
@@ -57,27 +58,24 @@ class Registry:
 
     def _stored_names(self, project: str, keys: list[int]) -> dict[int, str]:
         stored: dict[int, str] = {}
-        sql = (
-            "SELECT metric, name FROM metric_names WHERE project = {project:String} AND metric IN {keys:Array(UInt64)}"
-        )
         for start in range(0, len(keys), _LOOKUP_SIZE):
-            found = self._engine.query(sql, {"project": project, "keys": keys[start : start + _LOOKUP_SIZE]})
+            found = self._engine.query(
+                load("known_names"), {"project": project, "keys": keys[start : start + _LOOKUP_SIZE]}
+            )
             stored.update(zip(found["metric"].to_pylist(), found["name"].to_pylist(), strict=True))
         return stored
 
     def committed_sequence(self, writer: Writer) -> int:
         """Highest sequence number that was ever committed for a writer; 0 if it is new. Raises EngineError."""
-        sql = "SELECT max(sequence) AS sequence FROM writers WHERE project = {project:String} AND run = {run:UInt64}"
         where: dict[str, str | int] = {"project": writer.project, "run": writer.run, "writer": writer.writer}
-        found = self._engine.query(f"{sql} AND writer = {{writer:UInt64}}", where)
+        found = self._engine.query(load("committed_sequence"), where)
         return int(found["sequence"][0].as_py())
 
     def register_run(self, writer: Writer, time_us: int) -> None:
         """Makes the run of a writer known. Raises RejectedError if another run has its key; EngineError."""
         if (writer.project, writer.run) in self._runs:
             return
-        sql = "SELECT DISTINCT project, run_id FROM runs WHERE run = {run:UInt64}"
-        for row in self._engine.query(sql, {"run": writer.run}).to_pylist():
+        for row in self._engine.query(load("runs_of_key"), {"run": writer.run}).to_pylist():
             if (row["project"], row["run_id"]) != (writer.project, writer.run_id):
                 raise RejectedError(
                     "run_collision",

@@ -1,0 +1,4 @@
+-- The runs that have a key: one, or a collision.
+SELECT DISTINCT project, run_id
+FROM runs
+WHERE run = {run:UInt64}
