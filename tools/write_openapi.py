@@ -14,7 +14,7 @@ PLACE = Path(__file__).parents[1] / "docs" / "openapi.json"
 
 def document() -> str:
     """The OpenAPI document as text, of no version in particular: it changes when the API does."""
-    api = make_api(cast(Engine, None), "1", None)  # no route is called, so no engine is asked
+    api = make_api(cast(Engine, None), None, "1", None)  # no route is called, so no engine is asked
     return json.dumps(api.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -15,7 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from thalweg.errors import NotFoundError, ServerError
+from thalweg.errors import NotFoundError, ServerError, UnreachableError
 
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
 PAGE_MAX: Final = 1000
@@ -96,7 +96,9 @@ class ApiClient:
                 raise _as_server_error(error) from error
         except (URLError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error or type(error).__name__
-            raise ServerError(f"cannot reach {self.url}: {reason}. Is the server running? (`thalweg up`)") from error
+            raise UnreachableError(
+                f"cannot reach {self.url}: {reason}. Is the server running? (`thalweg up`)"
+            ) from error
 
 
 class _Body(io.RawIOBase):

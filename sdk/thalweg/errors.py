@@ -3,8 +3,10 @@
 ThalwegError
 ├── SettingError         a setting is wrong: mend it
 ├── InputError           a value given to the SDK is wrong (raised at init, and by log() where strict)
+├── CheckpointError      a checkpoint did not get to its place, or is not what it should be: try again, or another
 └── ServerError          the server answered with an error, or not at all
-    └── NotFoundError    there is no such thing on the server
+    ├── NotFoundError    there is no such thing on the server
+    └── UnreachableError there was no answer: try again later
 """
 
 from __future__ import annotations
@@ -27,9 +29,17 @@ class InputError(ThalwegError):
     """A value given to the SDK cannot be used."""
 
 
+class CheckpointError(ThalwegError):
+    """A checkpoint could not be uploaded or restored. What was done so far is kept, and gone on with the next time."""
+
+
 class ServerError(ThalwegError):
     """The server's answer was an error, or there was none."""
 
 
 class NotFoundError(ServerError):
     """The server has no such project, run or metric."""
+
+
+class UnreachableError(ServerError):
+    """The server could not be reached."""

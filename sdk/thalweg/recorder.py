@@ -44,11 +44,16 @@ _UNSAID_MAX: Final = 1000
 class Recorder:
     """The recording end of one run in one process."""
 
-    def __init__(self, settings: Settings, run_id: str, *, next_step: float, strict: bool) -> None:
-        """Makes the spool folder and starts the sender. Raises OSError."""
+    def __init__(
+        self, settings: Settings, run_id: str, *, next_step: float, strict: bool, origin: layout.Origin | None = None
+    ) -> None:
+        """Makes the spool folder and starts the sender. `origin`: of the branch, None: as it stands. Raises OSError."""
         self._settings = settings
         self._run_id = run_id
-        self._strict = strict
+        self._origin = origin
+        self._began_us = time.time_ns() // 1000
+        self._after = origin.step if origin is not None and origin.kind != "start" else -math.inf
+        self.is_strict = strict
         self._next_step = next_step
         self._last_time_us = 0
         self._complaints: set[tuple[str, str]] = set()
@@ -79,6 +84,8 @@ class Recorder:
             process_started=process.started_s(self._pid),
             primary=primary,
             mode=self._settings.mode,
+            origin=self._origin,
+            began_us=self._began_us,
         )
         self.folder = layout.create_folder(self._settings.spool_dir, identity)
         self._writer_lock = layout.hold_writer_lock(self.folder)
@@ -134,7 +141,7 @@ class Recorder:
             number = float(at)  # a NumPy integer of few bits must not overflow in the next step
         except Exception:  # noqa: BLE001  # new names, or a user's mapping or number, which may raise anything
             is_plain = False
-        if not is_plain:
+        if not is_plain or number <= self._after:
             self._log_slowly(values, at, time_us)
             return
         writer.append_frame(schema, number, time_us, column)
@@ -158,6 +165,13 @@ class Recorder:
         if number is None:
             message = f"step {shorten(step)} is not a finite number"
             self._refuse(Refusal(next(iter(good), "?"), "dropped_bad_step", message), len(good))
+            return
+        if number <= self._after:
+            message = (
+                f"step {number:g} is not after the step {self._after:g} at which this branch of the run began. "
+                "Fork at an earlier step to rewrite history."
+            )
+            self._refuse(Refusal(next(iter(good), "?"), "dropped_before_fork", message), len(good))
             return
         items = list(good.items())
         for start in range(0, len(items), limits.FRAME_MAX_POINTS):
@@ -207,13 +221,19 @@ class Recorder:
         """Counts bad input, and says so once for each metric and reason, or raises where strict."""
         self.state.count(refusal.reason, points)
         text = f"cannot log {refusal.metric!r}: {refusal.message}"
-        if self._strict:
+        if self.is_strict:
             raise InputError(text)
         if (refusal.metric, refusal.reason) not in self._complaints:
             self._complain(
                 (refusal.metric, refusal.reason),
                 f"{text} ({call_site()}). Further cases are counted on the run, not told.",
             )
+
+    def complain(self, error: InputError) -> None:
+        """Says what is wrong with the user's input, once, or raises it where strict."""
+        if self.is_strict:
+            raise error
+        self._complain(("", str(error)), f"{error} ({call_site()})")
 
     def _complain(self, key: tuple[str, str], message: str) -> None:
         if key not in self._complaints and len(self._complaints) < _KNOWN_COMPLAINTS_MAX:
@@ -228,7 +248,7 @@ class Recorder:
                 path = attributes.join(*parts)
                 good[path] = attributes.to_json(path, value)
             except InputError as error:
-                if self._strict:
+                if self.is_strict:
                     raise
                 self._complain((namespace, str(error)), f"{error} ({call_site()})")
         for some in attributes.split(good):
@@ -268,6 +288,11 @@ class Recorder:
         while self._unsaid:
             self._writer.append_event(self._unsaid[0])
             self._unsaid.popleft()
+
+    @property
+    def next_step(self) -> float:
+        """The step that `log()` takes where none is given: one after the highest so far."""
+        return self._next_step
 
     @property
     def sequence(self) -> int:

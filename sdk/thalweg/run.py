@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from thalweg import attributes
+from thalweg import attributes, checkpointing
+from thalweg.beginning import Beginning
+from thalweg.checkpoints.local import PathLike
+from thalweg.checkpoints.progress import Progress
+from thalweg.checkpoints.upload_state import Target
 from thalweg.console import say
 from thalweg.errors import InputError
 from thalweg.recorder import Recorder
@@ -31,19 +37,26 @@ class Run:
     """
 
     def __init__(
-        self, run_id: str, settings: Settings, recorder: Recorder | None, on_finish: Callable[[Run], None]
+        self,
+        beginning: Beginning,
+        settings: Settings,
+        recorder: Recorder | None,
+        *,
+        on_finish: Callable[[Run], None],
+        on_fork: Callable[..., Run],
     ) -> None:
-        self._run_id = run_id
+        self._beginning = beginning
         self._settings = settings
         self._recorder = recorder
         self._on_finish = on_finish
+        self._on_fork = on_fork
         self._is_finished = False
-        self.config = Config(self)
+        self.config = Config(self, beginning.inherited)
 
     @property
     def run_id(self) -> str:
         """The run's user-visible id."""
-        return self._run_id
+        return self._beginning.run_id
 
     @property
     def project(self) -> str:
@@ -51,9 +64,56 @@ class Run:
         return self._settings.project
 
     @property
+    def settings(self) -> Settings:
+        """What the run was started with."""
+        return self._settings
+
+    @property
     def url(self) -> str:
         """The server's HTTP address."""
         return self._settings.url
+
+    @property
+    def branch(self) -> int | None:
+        """The branch of the run that this process logs to; None where only the server knows."""
+        origin = self._beginning.origin
+        if origin is None:
+            return None
+        return origin.branch if origin.kind == "rewind" else 0
+
+    @property
+    def fork_step(self) -> float | None:
+        """The last step that this branch has from another one: where to restore from. None where it begins anew."""
+        return self._beginning.fork_step
+
+    @property
+    def forked_from(self) -> str | None:
+        """The run that this branch continues; None where it begins anew."""
+        origin = self._beginning.origin
+        return None if origin is None or self.fork_step is None else origin.parent_run_id or self.run_id
+
+    def fork(
+        self,
+        step: float | None = None,
+        *,
+        run_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        notes: str | None = None,
+    ) -> Run:
+        """Starts a new run whose series and config begin with those of this one, up to and including `step`.
+
+        `step` None: the highest logged so far. Both runs go on, in this process. Raises InputError, ServerError.
+        """
+        at = self._highest_step if step is None else step
+        return self._on_fork(self, at, run_id=run_id, config=config, name=name, tags=tags, notes=notes)
+
+    @property
+    def _highest_step(self) -> float:
+        if self._recorder is None:
+            return 0.0
+        return self._recorder.next_step - 1
 
     def log(self, values: Mapping[str, Any], step: float | None = None) -> None:
         """Logs one value for each metric, at one step and the present time.
@@ -65,6 +125,93 @@ class Run:
         """
         if self._recorder is not None:
             self._recorder.log(values, step)
+
+    def log_checkpoint(
+        self,
+        uri: PathLike,
+        *,
+        step: float,
+        kind: str = "full",
+        shards: int | Sequence[Any] | None = None,
+        shard: int | None = None,
+        size_bytes: int | None = None,
+        digest: str | None = None,
+        files: Sequence[Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        state: str = "durable",
+        staged_at: float | datetime | None = None,
+        blocked_s: float | None = None,
+    ) -> None:
+        """Records where a state of the training was saved. Nothing is read but sizes, and nothing is copied.
+
+        `uri`: s3://bucket/key, or a local path; with a trailing "/" or a folder: all below it. `kind`: "full",
+        "model", "optimizer" or "dataloader". `shards`: how many processes write parts of it, of which this one wrote
+        part `shard` (its rank, if not given); or the list of all parts, as URIs or mappings of "path", "size_bytes"
+        and "digest" ("sha256:..."). `state` "staged": it is copied aside and being written, `staged_at` (seconds
+        since the epoch) says since when; say it again as "durable" when it is. `blocked_s`: seconds for which saving
+        held the training up, from which the best interval is computed. Bad input is told, and raises where strict.
+        """
+        if self._recorder is None:
+            return
+        told: dict[str, Any] = {
+            "step": step, "kind": kind, "shards": shards, "shard": shard, "size_bytes": size_bytes, "digest": digest,
+            "files": files, "metrics": metrics, "metadata": metadata, "state": state, "staged_at": staged_at,
+            "blocked_s": blocked_s,
+        }  # fmt: skip
+        try:
+            checkpointing.record(self._recorder, uri, rank=self._settings.rank, **told)
+        except InputError as error:
+            self._recorder.complain(error)
+
+    def save_checkpoint(
+        self,
+        path: PathLike,
+        *,
+        step: float,
+        kind: str = "full",
+        shard: int = 0,
+        shards: int = 1,
+        metrics: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """Uploads a file or folder to the server's object store, records it as a checkpoint, and returns its URI.
+
+        The upload goes in parts, whose digests are checked, and resumes where an earlier call for the same path, step
+        and kind ended. `progress(done, total)` in bytes. Offline, or where the upload does not succeed, the local
+        path is recorded, and returned as a file:// URI; where strict the latter raises CheckpointError or ServerError.
+        """
+        if self._recorder is None:
+            return Path(path).absolute().as_uri()
+        self.flush(timeout=UNREACHABLE_GRACE_S)  # the server must know the run
+        target = Target(self.project, self.run_id, self.branch, float(step), kind, shard)
+        return checkpointing.save(
+            self._recorder,
+            self._settings,
+            path,
+            target,
+            strict=self._recorder.is_strict,
+            progress=progress,
+            metrics=metrics,
+            metadata=metadata,
+            shard=shard,
+            shards=shards,
+        )
+
+    def restore(
+        self, step: float | None = None, *, to: PathLike, kind: str | None = None, progress: Progress | None = None
+    ) -> Path:
+        """Downloads the nearest complete checkpoint at or before `step` to `to`, and returns its path.
+
+        `step` None: the one at which this branch was forked or rewound, else the latest. Ancestors' checkpoints count.
+        Raises NotFoundError where there is none, ServerError, CheckpointError where it is not what was saved.
+        """
+        self.flush(timeout=UNREACHABLE_GRACE_S)
+        at = self.fork_step if step is None else step
+        return checkpointing.bring_back(
+            self._settings, self.project, self.run_id, at, to, branch=self.branch, kind=kind, progress=progress
+        )
 
     def set_attributes(self, namespace: str, values: Mapping[str, Any]) -> None:
         """Sets attributes below "config", "env" or "run". A bad one is warned about, or raises where strict."""
@@ -161,12 +308,13 @@ class Run:
 class Config(MutableMapping[str, Any]):
     """The run's configuration as a mapping of dotted paths; "/" means the same as ".".
 
-    Holds what this process has set; setting a nested mapping sets its leaves.
+    Holds what this process has set, and in a fork or rewind what it has inherited; setting a nested mapping sets
+    its leaves.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, inherited: Mapping[str, Any]) -> None:
         self._run = run
-        self._values: dict[str, Any] = {}
+        self._values = {attributes.join(*parts): value for parts, value in attributes.flatten(inherited)}
 
     def __setitem__(self, path: str, value: Any) -> None:
         self.update({path: value})

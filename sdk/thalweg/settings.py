@@ -23,6 +23,14 @@ DEFAULT_URL: Final = "http://127.0.0.1:7412"
 DEFAULT_SPOOL_LIMIT_BYTES: Final = 20 << 30
 DEFAULT_SYSTEM_INTERVAL_S: Final = 10.0
 
+ATTEMPT_VARIABLES: Final = {
+    # torchrun's run id is "none" unless --rdzv-id is given; its port is another one for each start on one node
+    "torchrun": ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"),
+    "slurm": ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"),
+    "pmix": ("PMIX_NAMESPACE",),
+}
+"""What each launcher tells its processes of this start of the training; it is one if the first is there."""
+
 # Set by torchrun, SLURM, Open MPI, Intel MPI / MPICH and PyTorch Lightning, in this order.
 RANK_VARIABLES: Final = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 
@@ -38,6 +46,7 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     run_id: str | None = None
     rank: int = 0
+    attempt: str | None = None
     spool_limit_bytes: int = DEFAULT_SPOOL_LIMIT_BYTES
     system_interval_s: float = DEFAULT_SYSTEM_INTERVAL_S
 
@@ -64,6 +73,7 @@ class Settings:
             token=_first(token, environ.get("THALWEG_TOKEN"), "") or None,
             run_id=_run_id(_first(run_id, environ.get("THALWEG_RUN_ID"), "")),
             rank=_rank(rank, environ),
+            attempt=_attempt(environ),
             spool_limit_bytes=_whole(environ, "THALWEG_SPOOL_LIMIT_BYTES", DEFAULT_SPOOL_LIMIT_BYTES, 64 << 20),
             system_interval_s=_interval(system_interval_s, environ),
         )
@@ -116,6 +126,18 @@ def _rank(given: int | None, environ: Mapping[str, str]) -> int:
     if not text.isdecimal() or int(text) > limits.RANK_MAX:
         raise SettingError(key, text, f"a whole number, 0..{limits.RANK_MAX}")
     return int(text)
+
+
+def _attempt(environ: Mapping[str, str]) -> str | None:
+    """What names one start of the training in all its processes, as far as the launcher tells."""
+    given = environ.get("THALWEG_ATTEMPT")
+    if given:
+        return given
+    parts = []
+    for launcher, variables in ATTEMPT_VARIABLES.items():
+        if environ.get(variables[0]):
+            parts.append(":".join((launcher, *(environ.get(variable, "") for variable in variables))))
+    return " ".join(parts) or None
 
 
 def _whole(environ: Mapping[str, str], key: str, default: int, least: int) -> int:

@@ -8,18 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from random import SystemRandom
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
-from thalweg.api_client import ApiClient, run_path
+from thalweg.beginning import Beginning, begin, fork_of
 from thalweg.console import say
-from thalweg.errors import NotFoundError, ServerError
 from thalweg.recorder import Recorder
 from thalweg.run import Run
-from thalweg.settings import Settings
+from thalweg.settings import Settings, name_setting
 
-_RESUME_TIMEOUT_S: Final = 3.0
 _live: dict[int, Run] = {}
 _hooks_installed: list[bool] = []
 
@@ -36,6 +35,9 @@ def init(
     url: str | None = None,
     token: str | None = None,
     rank: int | None = None,
+    fork_from: str | None = None,
+    rewind_to: float | str | None = None,
+    attempt: str | None = None,
     spool_dir: str | os.PathLike[str] | None = None,
     system_interval_s: float | None = None,
     strict: bool = False,
@@ -48,8 +50,16 @@ def init(
     process or after a restart continues the run. `mode`: "online"; "offline" writes the spool only;
     "disabled" does nothing. With `strict`, bad input raises instead of being warned about and counted.
 
+    `fork_from`: "RUN@STEP" or "RUN@latest-checkpoint": a new run whose series and config begin with those of
+    that run, up to and including the step. `rewind_to`: a step, or "latest-checkpoint": the run `run_id` goes on
+    after it on a new branch, and what it had logged after it stays readable on the old one; a run that is not
+    there yet begins. All ranks of one start of the training get the same branch: launchers say which start it
+    is (torchrun, SLURM, PMIx), else `attempt`, or `THALWEG_ATTEMPT`, does. `run.fork_step` tells the step that was
+    found. Both need the server where they name the latest checkpoint; a step is otherwise written down for it.
+
     The server does not check the token yet: it listens on loopback only. It need not be there when a run
-    starts: everything goes through the spool. Raises SettingError, InputError, OSError.
+    starts: everything goes through the spool. Raises SettingError, InputError, OSError; for forks and rewinds
+    NotFoundError where there is no such run or checkpoint, and ServerError.
     """
     settings = Settings.read(
         os.environ,
@@ -62,11 +72,26 @@ def init(
         spool_dir=spool_dir,
         system_interval_s=system_interval_s,
     )
-    chosen = settings.run_id or generate_run_id()
+    beginning = begin(settings, fork_from, rewind_to, attempt)
+    return _start(settings, beginning, name=name, config=config, tags=tags, notes=notes, strict=strict)
+
+
+def _start(
+    settings: Settings,
+    beginning: Beginning,
+    *,
+    name: str | None,
+    config: Mapping[str, Any] | None,
+    tags: Sequence[str],
+    notes: str | None,
+    strict: bool = False,
+) -> Run:
     if settings.mode == "disabled":
-        return Run(chosen, settings, None, on_finish=lambda run: None)
-    recorder = Recorder(settings, chosen, next_step=_next_step(settings), strict=strict)
-    run = Run(chosen, settings, recorder, on_finish=_forget)
+        return Run(beginning, settings, None, on_finish=_forget, on_fork=_fork)
+    recorder = Recorder(
+        settings, beginning.run_id, next_step=beginning.next_step, strict=strict, origin=beginning.origin
+    )
+    run = Run(beginning, settings, recorder, on_finish=_forget, on_fork=partial(_fork, strict=strict))
     _live[id(run)] = run
     _install_hooks()
     run.set_attributes("run", {key: text for key, text in (("name", name), ("notes", notes)) if text is not None})
@@ -77,35 +102,21 @@ def init(
     return run
 
 
+def _fork(parent: Run, step: float, *, run_id: str | None, **more: Any) -> Run:
+    """What `Run.fork` does."""
+    own = None if run_id is None else name_setting("run_id", run_id)
+    settings = replace(parent.settings, run_id=own)
+    return _start(settings, fork_of(settings, parent.run_id, parent.branch, step), **more)
+
+
 def _forget(run: Run) -> None:
     _live.pop(id(run), None)
 
 
 def _greeting(run: Run, settings: Settings, recorder: Recorder) -> str:
     where = settings.url if settings.mode == "online" else f"offline, in {recorder.folder}"
-    return f"run {run.project}/{run.run_id} (rank {settings.rank}): {where}"
-
-
-def generate_run_id() -> str:
-    """A fresh run id: date, then eight random characters that are hard to misread."""
-    random = SystemRandom()
-    letters = "".join(random.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(8))
-    return f"{time.strftime('%Y%m%d')}-{letters}"
-
-
-def _next_step(settings: Settings) -> float:
-    """First automatic step: where the run already stands on the server, it goes on after its last step."""
-    if settings.run_id is None or settings.mode != "online":
-        return 0.0
-    path = run_path(settings.project, settings.run_id)
-    try:
-        last_step = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path)["last_step"]
-        return 0.0 if last_step is None else float(last_step) + 1
-    except NotFoundError:
-        return 0.0
-    except (ServerError, KeyError, TypeError, ValueError) as error:  # ..., or something else answers there
-        say(f"automatic steps of run {settings.run_id} start at 0: {error}")
-        return 0.0
+    after = "" if run.fork_step is None else f", after step {run.fork_step:g} of {run.forked_from}"
+    return f"run {run.project}/{run.run_id} (rank {settings.rank}{after}): {where}"
 
 
 def _capture_environment(run: Run, settings: Settings) -> None:

@@ -301,7 +301,7 @@ def test_json_and_arrow_agree(tracker: Tracker, points: int | None, by_rank: boo
         tracker.take(wire.hello("agree", 2, 1), wire.batch(1, names[:1], range(3), [[1], [2], [3]]))
     more: dict[str, Any] = {"points": points, "by_rank": by_rank, "with_time": with_time}
     table = tracker.arrow(["agree"], names, **more)
-    labels = ["run_id", "name", "rank"] if by_rank else ["run_id", "name"]
+    labels = ["run_id", "branch", "name", "rank"] if by_rank else ["run_id", "branch", "name"]
     columns = [name for name in table.schema.names if name not in labels]
     found: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
     for row in table.to_pylist():
@@ -322,7 +322,7 @@ def test_json_and_arrow_agree(tracker: Tracker, points: int | None, by_rank: boo
         else {"x", "value", "time"} if with_time else {"x", "value"}
     )  # fmt: skip
     if points is None and by_rank:
-        assert nan_safe(told["agree", "one", 0]["value"]) == nan_safe(ODD_VALUES)
+        assert nan_safe(told["agree", 0, "one", 0]["value"]) == nan_safe(ODD_VALUES)
 
 
 def _is_there(tracker: Tracker, run_id: str) -> bool:

@@ -58,7 +58,7 @@ def logged(draw: st.DrawFn) -> Logged:
     """Up to three writers of one run, on up to two ranks, with two schemas each; times are all different."""
     run = RunKey(next(_runs))
     writers = [
-        Writer("p", "r", run, draw(st.integers(0, 1)), wire.writer_id(n), WriterKey(n))
+        Writer("p", "r", 0, run, draw(st.integers(0, 1)), wire.writer_id(n), WriterKey(n))
         for n in range(draw(st.integers(1, 3)))
     ]
     schemas = {

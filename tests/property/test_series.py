@@ -18,8 +18,10 @@ from tests.support.engines import opened
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.ingest.assemble import assemble
-from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
+from thalweg_tracker.ingest.decode import StreamDecoder
+from thalweg_tracker.lineage.chain import Branch, root
 from thalweg_tracker.model.settings import EmbeddedStore
+from thalweg_tracker.query.lineage import view_of
 from thalweg_tracker.query.series import SeriesRequest, answer_schema, read_series, stream_series, with_names
 
 STEPS = st.one_of(st.integers(-5, 20).map(float), st.sampled_from([0.5, -2.25, 1e9, -1e9, 7.125]))
@@ -79,7 +81,7 @@ def log(engine: Engine, case: Case) -> tuple[SeriesRequest, dict[int, dict[float
     standing: dict[int, dict[float, float]] = defaultdict(dict)
     times = itertools.count(wire.START_US)
     for number, (rank, frames) in enumerate(case.writers):
-        writer = decode_hello(wire.hello(run_id, number + 1, rank))
+        writer = wire.writer(wire.hello(run_id, number + 1, rank))
         seen: set[float] = set()
         batches = []
         for step, value in frames:
@@ -91,7 +93,9 @@ def log(engine: Engine, case: Case) -> tuple[SeriesRequest, dict[int, dict[float
         rows = assemble([block for batch in batches for block in decoder.decode(batch).blocks])
         engine.insert("points", rows.points)
         engine.insert("series_stats_feed", rows.stats)
-    request = SeriesRequest({writer.run: run_id}, ["m"], case.from_step, case.to_step, case.points, case.by_rank)
+    request = SeriesRequest(
+        [view_of(wire.PROJECT, root(Branch(run_id)))], ["m"], case.from_step, case.to_step, case.points, case.by_rank
+    )
     return request, standing
 
 
@@ -131,7 +135,7 @@ SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[Healt
 def test_exact_series(engine: Engine, case: Case) -> None:
     """Each step once, ascending, with the value whose time is latest; the mean over ranks, or each rank."""
     request, standing = log(engine, case)
-    asked = SeriesRequest(request.runs, ["m"], case.from_step, case.to_step, None, case.by_rank)
+    asked = SeriesRequest(request.views, ["m"], case.from_step, case.to_step, None, case.by_rank)
     found = {rank: [(row["x"], row["value"]) for row in rows] for rank, rows in rows_by_rank(engine, asked).items()}
     wanted = expected(case, standing)
     assert {rank: [step for step, _ in pairs] for rank, pairs in found.items()} == {

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.support.spools import Content, read_all, the_folder
 from tests.support.waiting import wait_until
+from thalweg.beginning import Beginning
 from thalweg.recorder import Recorder
 from thalweg.run import Run
 from thalweg.settings import Settings
@@ -21,6 +22,11 @@ from thalweg.spool.state import State
 NOBODY = "http://127.0.0.1:9"
 """The discard port: connections are refused."""
 ROOT = Path(__file__).parents[2]
+
+
+def no_fork(parent: Run, step: float, **more: Any) -> Run:
+    """These runs were not made by `init`, which knows how."""
+    raise AssertionError((parent, step, more))
 
 
 def settings_for(spool_dir: Path, **environment: str) -> Settings:
@@ -34,7 +40,7 @@ def recorded_run(spool_dir: Path, *, strict: bool = False, **environment: str) -
     """A run as `init()` makes it, without the capture of the environment; finished at the end."""
     settings = settings_for(spool_dir, **environment)
     recorder = Recorder(settings, "r", next_step=0.0, strict=strict)
-    run = Run("r", settings, recorder, on_finish=lambda run: None)
+    run = Run(Beginning("r"), settings, recorder, on_finish=lambda run: None, on_fork=no_fork)
     try:
         yield run
     finally:

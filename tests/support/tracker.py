@@ -23,6 +23,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.ingest.assemble import assemble
+from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock, StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews, attribute_rows, writer_rows
 from thalweg_tracker.ingest.registry import Registry
@@ -47,8 +48,7 @@ class Tracker:
         seen_us: int | None = None,
     ) -> list[pb.Rejected]:
         """Stores batches as one stream and one commit would. Returns what was refused."""
-        writer = decode_hello(greeting)
-        self.registry.register_run(writer, created_us)
+        writer = self.registry.place(decode_hello(greeting), created_us)
         decoder = StreamDecoder(writer)
         refused: list[pb.Rejected] = []
         blocks: list[FrameBlock] = []
@@ -67,6 +67,9 @@ class Tracker:
         attributes = attribute_rows(news)
         if attributes.num_rows:
             self.engine.insert("attributes", attributes)
+        saved = checkpoint_rows((writer.project, writer.run, event) for one in news for event in one.events)
+        if saved.num_rows:
+            self.engine.insert("checkpoints", saved)
         if news:
             self.engine.insert("writers", writer_rows(news))
         return refused

@@ -13,6 +13,8 @@ import numpy as np
 from thalweg.wire import limits, policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.ingest.decode import Writer, decode_hello
+from thalweg_tracker.model.keys import run_key
 
 PROJECT: Final = "p"
 START_US: Final = 1_700_000_000_000_000
@@ -29,6 +31,13 @@ def hello(run_id: str, writer: int = 1, rank: int = 0, project: str = PROJECT) -
     return pb.Hello(
         protocol=limits.PROTOCOL, writer=writer_id(writer), project=project, run_id=run_id, rank=rank, sdk_version="0"
     )
+
+
+def writer(greeting: pb.Hello) -> Writer:
+    """Who says that, as a server sees it that knows of no forks: branch 0."""
+    one = decode_hello(greeting)
+    key = run_key(one.project, one.run_id)
+    return Writer(one.project, one.run_id, 0, key, one.rank, one.writer_id, one.writer)
 
 
 def group(

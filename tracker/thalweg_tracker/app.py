@@ -28,7 +28,10 @@ from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import IngestService, start_grpc
-from thalweg_tracker.model.settings import Address, EmbeddedStore, Store
+from thalweg_tracker.model.settings import Address, EmbeddedStore, FileObjects, ObjectSettings, Store
+from thalweg_tracker.objects.contract import ObjectStore
+from thalweg_tracker.objects.files import FileStore
+from thalweg_tracker.objects.s3 import S3Store
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +54,22 @@ def open_engine(store: Store) -> Engine:
     return EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
 
 
+def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
+    """The object store of some settings; None where there is none."""
+    if settings is None:
+        return None
+    return FileStore(settings) if isinstance(settings, FileObjects) else S3Store(settings)
+
+
 async def serve(
     store: Store,
+    objects: ObjectSettings | None,
     grpc_address: Address | None,
     http_address: Address | None,
     told: str | None,
     on_ready: Callable[[Serving], None],
 ) -> None:
-    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains.
+    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains. `objects`: where checkpoints go.
 
     `told`: gRPC address that the API names where another process has the ingest. Raises SettingError, EngineError.
     """
@@ -72,7 +83,7 @@ async def serve(
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
             raise EngineError(f"cannot serve {store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, grpc_address, http_address, told, on_ready, stop)
+        await _serve(engine, make_objects(objects), grpc_address, http_address, told, on_ready, stop)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
@@ -80,6 +91,7 @@ async def serve(
 
 async def _serve(
     engine: Engine,
+    objects: ObjectStore | None,
     grpc_address: Address | None,
     http_address: Address | None,
     told: str | None,
@@ -90,7 +102,7 @@ async def _serve(
     http: HttpThread | None = None
     try:
         ingest_address = str(ingest.address) if ingest else told
-        http = HttpThread(engine, http_address, ingest_address) if http_address else None
+        http = HttpThread(engine, http_address, ingest_address, objects) if http_address else None
         serving = Serving(ingest.address if ingest else None, http.address if http else None, engine.describe())
         if isinstance(engine, EmbeddedEngine):
             engine.announce(http=f"http://{serving.http}" if serving.http else None)
@@ -131,11 +143,13 @@ class Ingest:
 class HttpThread:
     """The running HTTP role: uvicorn in a thread of its own."""
 
-    def __init__(self, engine: Engine, address: Address, grpc_address: str | None) -> None:
+    def __init__(
+        self, engine: Engine, address: Address, grpc_address: str | None, objects: ObjectStore | None = None
+    ) -> None:
         """Listens. Raises SettingError if the address is taken."""
         self._socket = _listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
-        app = make_api(engine, __version__, grpc_address)
+        app = make_api(engine, objects, __version__, grpc_address)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S))
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
@@ -150,7 +164,8 @@ class HttpThread:
 
 def _listen(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio turns Nagle's algorithm off: it would cost 40 ms an answer on a kept connection.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))

@@ -4,9 +4,11 @@ TrackerError
 ├── SettingError         a setting is wrong: mend it
 ├── RejectedError        the request is wrong: HTTP 400 / 422, gRPC INVALID_ARGUMENT
 │   └── NotFoundError    it names something that is not there: HTTP 404
-└── EngineError          the database answered with an error: our fault, or its state
-    ├── EngineBusyError      out of reach or out of room for now: try again
-    └── EngineOwnedError     another process has the data folder
+├── EngineError          the database answered with an error: our fault, or its state
+│   ├── EngineBusyError      out of reach or out of room for now: try again
+│   └── EngineOwnedError     another process has the data folder
+└── ObjectStoreError     the store of checkpoints refuses or is out of reach: the operator mends it, HTTP 502
+    └── ObjectStoreFullError     it has no room: make some, HTTP 507
 """
 
 from __future__ import annotations
@@ -53,3 +55,11 @@ class EngineBusyError(EngineError):
 
 class EngineOwnedError(EngineError):
     """The data folder belongs to another process."""
+
+
+class ObjectStoreError(TrackerError):
+    """The object store cannot be used as it is set up, or not for now. The message says where and what to mend."""
+
+
+class ObjectStoreFullError(ObjectStoreError):
+    """The object store has no room left. What was uploaded so far is kept."""

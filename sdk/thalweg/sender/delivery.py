@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.02
 IN_FLIGHT_MAX_BATCHES: Final = 32
+_ORIGINS: Final = {"start": pb.Origin.START, "fork": pb.Origin.FORK, "rewind": pb.Origin.REWIND}
 _SEAL_SEGMENT_BYTES: Final = 64 << 10
 
 
@@ -117,6 +118,8 @@ class Delivery:
             rank=self.identity.rank,
             sdk_version=__version__,
             acknowledged=self.state.acked,
+            began_us=self.identity.began_us,
+            origin=_to_origin(self.identity.origin),
         )
         async with self._transport.open(hello) as stream:
             self._packer.restart()
@@ -240,6 +243,20 @@ class Delivery:
         """Unmaps what is mapped."""
         self._reader.close()
         self.state.close()
+
+
+def _to_origin(origin: layout.Origin | None) -> pb.Origin | None:
+    """An origin as a message."""
+    if origin is None:
+        return None
+    return pb.Origin(
+        kind=_ORIGINS[origin.kind],
+        parent_run_id=origin.parent_run_id,
+        parent_branch=origin.parent_branch,
+        step=origin.step,
+        attempt=origin.attempt,
+        branch=origin.branch,
+    )
 
 
 def append_ending(folder: Path, sequence: int, ending: Ending) -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -180,17 +181,13 @@ class Sender:
         return True
 
     def _host_identity(self) -> layout.Identity:
-        return layout.Identity(
-            project=self._identity.project,
-            run_id=self._identity.run_id,
-            rank=self._identity.rank,
+        return replace(
+            self._identity,
             writer=layout.new_writer_id(),
-            url=self._identity.url,
             host=socket.gethostname(),
             pid=os.getpid(),
             process_started=process.started_s(os.getpid()),
             primary=False,
-            mode=self._identity.mode,
         )
 
     async def _deliver_host(self, folder: Path) -> None:

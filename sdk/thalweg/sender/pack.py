@@ -6,6 +6,7 @@ frame that uses it, after each `restart()` anew.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ _OUTCOMES: Final = {
     "killed": pb.WriterEnded.KILLED,
     "lost": pb.WriterEnded.LOST,
 }
+_CHECKPOINT_STATES: Final = {"staged": pb.CheckpointSaved.STAGED, "durable": pb.CheckpointSaved.DURABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +270,35 @@ def to_event(document: dict[str, Any]) -> pb.Event:
                 traceback=_utf8(document.get("traceback", "")),
             )
         )
+    elif kind == "checkpoint":
+        event.checkpoint.CopyFrom(_to_checkpoint(document["checkpoint"]))
     else:
         raise ValueError(f"cannot send event of kind {kind!r}: unknown")
     return event
+
+
+def _to_checkpoint(document: dict[str, Any]) -> pb.CheckpointSaved:
+    """What `thalweg.checkpoints.record` has written."""
+    files = (
+        pb.CheckpointFile(path=_utf8(file["path"]), size_bytes=file["size_bytes"], digest=file["digest"])
+        for file in document["files"]
+    )
+    return pb.CheckpointSaved(
+        step=document["step"],
+        kind=document["kind"],
+        uri=_utf8(document["uri"]),
+        state=_CHECKPOINT_STATES[document["state"]],
+        shard=document["shard"],
+        shards=document["shards"],
+        size_bytes=document["size_bytes"],
+        digest=document["digest"],
+        files=files,
+        staged_us=document["staged_us"],
+        saved_us=document["saved_us"],
+        blocked_s=document["blocked_s"],
+        metrics_json=json.dumps(document["metrics"]) if document["metrics"] else "",
+        metadata_json=json.dumps(document["metadata"]) if document["metadata"] else "",
+    )
 
 
 def _utf8(text: str) -> str:

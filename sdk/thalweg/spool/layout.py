@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 IDENTITY_FILE: Final = "writer.json"
 STATE_FILE: Final = "state"
@@ -24,6 +25,18 @@ WRITER_LOCK_FILE: Final = "writer.lock"
 QUARANTINE_FOLDER: Final = "quarantine"
 SEGMENT_SUFFIX: Final = ".seg"
 FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How the branch of the run began that a writer logs to: `pb.Origin`, as it lies in writer.json."""
+
+    kind: Literal["start", "fork", "rewind"]
+    parent_run_id: str = ""
+    parent_branch: int | None = None
+    step: float = -math.inf  # the last one that is inherited
+    attempt: str = ""
+    branch: int | None = None  # of the run, where the server has told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class Identity:
     primary: bool
     mode: str  # online or offline
     format: int = FORMAT
+    origin: Origin | None = None  # None: the run goes on as it stands
+    began_us: int = 0  # when the training process began; its helpers repeat it. 0: not told
 
 
 def new_writer_id() -> str:
@@ -62,7 +77,8 @@ def read_identity(folder: Path) -> Identity:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"cannot read {folder / IDENTITY_FILE}: its format is not {FORMAT}")
     try:
-        return Identity(**document)
+        origin = document.pop("origin", None)
+        return Identity(**document, origin=origin and Origin(**origin))
     except TypeError as error:
         raise ValueError(f"cannot read {folder / IDENTITY_FILE}: {error}") from error
 

@@ -11,7 +11,7 @@ Survives `kill -9` of both; a power loss may set it back, which costs a second s
          are counted
     40   last damaged place counted    sender
     48   acknowledged sequence, turned sender
-    64   counters of COUNTERS, in order; the writer's first, then the sender's
+    64   counters of COUNTERS, in order
 """
 
 from __future__ import annotations
@@ -56,8 +56,11 @@ SENDER_COUNTERS: Final = (
     "rejected_time",
     "rejected_event",
     "rejected_other",
+    "rejected_before_fork",
 )
-COUNTERS: Final = WRITER_COUNTERS + SENDER_COUNTERS
+LATER_WRITER_COUNTERS: Final = ("dropped_before_fork",)  # step not after the one at which the run's branch began
+COUNTERS: Final = (*WRITER_COUNTERS, *SENDER_COUNTERS, *LATER_WRITER_COUNTERS)
+"""In the order of the page: others come after these, so that a spool that an older version wrote is read right."""
 _OFFSETS: Final = {name: _COUNTERS_AT + 8 * index for index, name in enumerate(COUNTERS)}
 
 

@@ -11,6 +11,9 @@ PROJECT_MAX_BYTES: Final = 128
 RUN_ID_MAX_BYTES: Final = 128
 METRIC_NAME_MAX_BYTES: Final = 1024
 RANK_MAX: Final = 65_535
+ATTEMPT_MAX_BYTES: Final = 256
+SYSTEM_PREFIX: Final = "system/"
+"""Metrics of the host: no part of a run's history, so not inherited. Their steps are seconds, not the training's."""
 
 FRAME_MAX_POINTS: Final = 131_072
 SCHEMA_NAMES_MAX_BYTES: Final = 8 << 20
@@ -23,6 +26,15 @@ ATTRIBUTE_MAX_DEPTH: Final = 64
 TRACEBACK_MAX_BYTES: Final = 64 << 10
 """Also of the message of an exception."""
 HOST_MAX_BYTES: Final = 1024
+
+CHECKPOINT_URI_MAX_BYTES: Final = 4096
+CHECKPOINT_PATH_MAX_BYTES: Final = 1024
+CHECKPOINT_FILES_MAX: Final = 100_000
+CHECKPOINT_JSON_MAX_BYTES: Final = 64 << 10
+"""Of its metrics, and of its metadata."""
+CHECKPOINT_SHARDS_MAX: Final = 65_536
+CHECKPOINT_RECORD_MAX_BYTES: Final = 24 << 20
+"""A checkpoint with its manifest as JSON in the spool: with a batch before it below MESSAGE_MAX_BYTES and a segment."""
 
 TIME_MIN_US: Final = 0
 TIME_MAX_US: Final = 7_258_118_400_000_000  # 2200-01-01, the end of DateTime64(6) with room to spare

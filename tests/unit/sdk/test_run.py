@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.runs import logged, recorded_run, settings_for
+from tests.support.runs import logged, no_fork, recorded_run, settings_for
 from tests.support.spools import read_all
 from tests.support.waiting import wait_until
+from thalweg.beginning import Beginning
 from thalweg.errors import InputError
 from thalweg.recorder import Recorder
 from thalweg.run import Run, describe_exception
@@ -182,7 +183,13 @@ def test_tags_names_and_notes(tmp_path: Path) -> None:
 
 def test_disabled_run_does_nothing(tmp_path: Path) -> None:
     """Without a recorder every method returns at once."""
-    run = Run("r", settings_for(tmp_path, THALWEG_MODE="disabled"), None, on_finish=lambda run: None)
+    run = Run(
+        Beginning("r"),
+        settings_for(tmp_path, THALWEG_MODE="disabled"),
+        None,
+        on_finish=lambda run: None,
+        on_fork=no_fork,
+    )
     run.log({"a": 1.0})
     run.log(None)  # type: ignore[arg-type]  # not even looked at
     run.config["a"] = 1
@@ -205,7 +212,11 @@ def online(spool: Path) -> tuple[Run, Recorder, SenderProcess]:
     settings: Settings = settings_for(spool, THALWEG_MODE="online")
     recorder = Recorder(settings, "r", next_step=0.0, strict=False)
     assert recorder._sender is not None
-    return Run("r", settings, recorder, on_finish=lambda run: None), recorder, recorder._sender
+    return (
+        Run(Beginning("r"), settings, recorder, on_finish=lambda run: None, on_fork=no_fork),
+        recorder,
+        recorder._sender,
+    )
 
 
 def end(recorder: Recorder) -> None:
@@ -283,4 +294,7 @@ def test_finish_without_a_server_keeps_everything(tmp_path: Path, capsys: pytest
 def test_repr_shows_no_secret(tmp_path: Path) -> None:
     """A run's repr names it, and no token."""
     settings = settings_for(tmp_path, THALWEG_MODE="disabled", THALWEG_TOKEN="tok-secret")
-    assert repr(Run("r", settings, None, on_finish=lambda run: None)) == "<thalweg.Run p/r (disabled)>"
+    assert (
+        repr(Run(Beginning("r"), settings, None, on_finish=lambda run: None, on_fork=no_fork))
+        == "<thalweg.Run p/r (disabled)>"
+    )

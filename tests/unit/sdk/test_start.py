@@ -12,7 +12,7 @@ import pytest
 from tests.support.runs import NOBODY, run_script, sealed_word
 from tests.support.spools import read_all, the_folder
 from thalweg.spool import layout
-from thalweg.start import generate_run_id
+from thalweg.wire.run_ids import generate_run_id
 
 PREAMBLE = """
 import os, signal, sys, threading

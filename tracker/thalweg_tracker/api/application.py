@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 
 from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.errors import add_handlers
+from thalweg_tracker.api.objects import make_object_router
 from thalweg_tracker.api.routes import make_router
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import TrackerError
+from thalweg_tracker.objects.contract import ObjectStore
+from thalweg_tracker.objects.files import FileStore
+
+log = logging.getLogger(__name__)
 
 
-def make_api(engine: Engine, version: str, grpc_address: str | None) -> FastAPI:
-    """The application over one engine. `grpc_address`: what senders are told; None where there is no ingest."""
+def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None) -> FastAPI:
+    """The application over one engine and the store of checkpoints, if there is one.
+
+    `grpc_address`: what senders are told; None where there is no ingest.
+    """
+
+    @asynccontextmanager
+    async def open_objects(app: FastAPI) -> AsyncIterator[None]:
+        """The store lives in the event loop that uses it."""
+        if objects is None:
+            yield
+            return
+        async with objects:
+            try:
+                await objects.check()
+            except TrackerError as error:  # metrics are served all the same, and it may come back
+                log.warning("checkpoints cannot be stored for now: %s", error)
+            yield
+
     app = FastAPI(
         title="Thalweg",
         version=version,
         summary="Query API of the experiment tracker",
         openapi_url="/api/v1/openapi.json",
+        lifespan=open_objects,
     )
-    app.include_router(make_router(engine, version, grpc_address))
+    app.include_router(make_router(engine, objects, version, grpc_address))
+    if isinstance(objects, FileStore):
+        app.include_router(make_object_router(objects))
     add_handlers(app)
     app.add_middleware(BodyLimit)
     return app

@@ -34,10 +34,13 @@ def json_column(values: NDArray[Any]) -> NDArray[Any] | list[float | str]:
     return np.ascontiguousarray(values)
 
 
-def series_json(table: pa.Table | None, order: dict[tuple[str, str], int], *, with_time: bool) -> bytes:
-    """The answer to POST /series, from rows in long form, ordered within each series; `order` is of (run_id, name)."""
+def series_json(table: pa.Table | None, order: dict[tuple[str, int, str], int], *, with_time: bool) -> bytes:
+    """The answer to POST /series, from rows in long form, ordered within each series.
+
+    `order`: the place of each (run_id, branch, name).
+    """
     series = [] if table is None else list(_split(table, with_time=with_time))
-    series.sort(key=lambda one: (order[one["run_id"], one["name"]], one.get("rank", 0)))
+    series.sort(key=lambda one: (order[one["run_id"], one["branch"], one["name"]], one.get("rank", 0)))
     return orjson.dumps({"series": series}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -45,7 +48,7 @@ def _split(table: pa.Table, *, with_time: bool) -> Iterator[dict[str, Any]]:
     """One mapping a series: its labels, then its columns."""
     if not table.num_rows:
         return
-    labels = [name for name in ("run_id", "name", "rank") if name in table.schema.names]
+    labels = [name for name in ("run_id", "branch", "name", "rank") if name in table.schema.names]
     codes = [_codes(table.column(name)) for name in labels]
     changes = np.zeros(table.num_rows, bool)
     changes[0] = True

@@ -11,7 +11,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from thalweg_tracker.api.models import ErrorAnswer
-from thalweg_tracker.errors import EngineBusyError, EngineError, NotFoundError, RejectedError
+from thalweg_tracker.errors import (
+    EngineBusyError,
+    EngineError,
+    NotFoundError,
+    ObjectStoreError,
+    ObjectStoreFullError,
+    RejectedError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +29,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         (404, "It names something that is not there."),
         (413, "The body is too large."),
         (422, "A parameter or field has a wrong type or is out of range."),
+        (502, "The object store failed, or is out of reach."),
         (503, "The database is out of reach, out of room, or took too long."),
     )
 }
@@ -59,6 +67,12 @@ def add_handlers(app: FastAPI) -> None:
         )
         answer.headers["Retry-After"] = "1"
         return answer
+
+    @app.exception_handler(ObjectStoreError)
+    def no_object(request: Request, error: ObjectStoreError) -> JSONResponse:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        is_full = isinstance(error, ObjectStoreFullError)
+        return _answer(507 if is_full else 502, "store_full" if is_full else "object_store_error", str(error))
 
     @app.exception_handler(EngineError)
     def failed(request: Request, error: EngineError) -> JSONResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -16,7 +16,11 @@ Number = Annotated[
     PlainSerializer(json_number, return_type=float | Literal["NaN", "Infinity", "-Infinity"], when_used="json"),
 ]
 """A float64; NaN and infinities are strings in JSON."""
+BranchKind = Literal["start", "fork", "rewind"]
+RunStatus = Literal["created", "running", "finished", "failed", "killed", "lost"]
+"""`created`: a fork that nothing has written to yet."""
 MetricName = Annotated[str, Field(min_length=1, max_length=wire_limits.METRIC_NAME_MAX_BYTES)]
+BranchNumber = Annotated[int, Field(ge=0, lt=2**32)]
 RunId = Annotated[str, Field(min_length=1, max_length=wire_limits.RUN_ID_MAX_BYTES)]
 
 
@@ -63,7 +67,7 @@ class RunLine(BaseModel):
 
     run_id: str
     name: str
-    status: Literal["running", "finished", "failed", "killed", "lost"]
+    status: RunStatus
     created_at: datetime
     last_seen_at: datetime | None
     ended_at: datetime | None
@@ -77,12 +81,30 @@ class RunPage(BaseModel):
     next_cursor: str | None
 
 
-class LineageStep(BaseModel):
-    """One run of a lineage; its points up to step `upto` are visible, all of them where it is null."""
+class BranchName(BaseModel):
+    """One branch of a run; a run that was never rewound has branch 0 alone."""
 
     run_id: str
     branch: int
+
+
+class LineageStep(BranchName):
+    """One branch on the way from the root. Its points up to step `upto`, included, are seen; all where it is null.
+
+    Those up to the `upto` before it are not its own: where both are equal, it contributes nothing.
+    """
+
     upto: Number | None
+
+
+class BranchLine(BaseModel):
+    """How a branch of a run began."""
+
+    branch: int
+    kind: BranchKind
+    parent: BranchName | None
+    fork_step: Number | None = Field(description="last step that is the parent's")
+    created_at: datetime
 
 
 class WriterState(BaseModel):
@@ -112,12 +134,14 @@ class RunHealth(BaseModel):
 
 
 class Run(RunLine):
-    """One run whole."""
+    """One run whole, on one branch: the newest, or the one asked for."""
 
+    branch: int
+    branches: list[BranchLine]
     notes: str
-    config: dict[str, Any]
+    config: dict[str, Any] = Field(description="what it inherited, and its own over that")
     env: dict[str, Any]
-    lineage: list[LineageStep]
+    lineage: list[LineageStep] = Field(description="the way from the root, itself last")
     last_step: Number | None
     health: RunHealth
 
@@ -144,12 +168,21 @@ class MetricPage(BaseModel):
     next_cursor: str | None
 
 
+class RunOnBranch(BaseModel):
+    """A branch of a run, where it is not the newest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: RunId
+    branch: BranchNumber
+
+
 class SeriesQuery(BaseModel):
     """Which series, which part of them, and how fine. Series that do not exist are left out of the answer."""
 
     model_config = ConfigDict(extra="forbid")
 
-    runs: list[RunId] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
+    runs: list[RunId | RunOnBranch] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
     metrics: list[MetricName] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
     x: Literal["step"] = "step"
     from_step: float | None = Field(default=None, alias="from", description="first step, included", allow_inf_nan=False)
@@ -165,6 +198,7 @@ class Series(BaseModel):
     """One series. Exact: x, value, and time if asked for. In buckets: x (first step in the bucket) and the others."""
 
     run_id: str
+    branch: int
     name: str
     rank: int | None = None
     x: list[Number]
@@ -183,3 +217,120 @@ class SeriesAnswer(BaseModel):
     """Series in the order asked for."""
 
     series: list[Series]
+
+
+class NewRun(BaseModel):
+    """What a fork begins with beside what it inherits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: RunId | None = Field(default=None, description="made up if not given")
+    name: str | None = Field(default=None, max_length=wire_limits.METRIC_NAME_MAX_BYTES)
+    notes: str | None = Field(default=None, max_length=wire_limits.TRACEBACK_MAX_BYTES)
+    tags: list[Annotated[str, Field(min_length=1, max_length=wire_limits.RUN_ID_MAX_BYTES)]] = Field(
+        default=[], max_length=limits.PAGE_MAX
+    )
+    config: dict[str, Any] = {}
+
+
+LATEST_CHECKPOINT: Final = "latest-checkpoint"
+ForkStep = Annotated[float, Field(allow_inf_nan=False)] | Literal["latest-checkpoint"]
+
+
+class ForkOrder(NewRun):
+    """A new run that continues another one after a step."""
+
+    step: ForkStep = Field(description="last step that is inherited, or that of the latest complete checkpoint")
+    branch: BranchNumber | None = Field(default=None, description="of the parent; the newest if not given")
+
+
+class RewindOrder(BaseModel):
+    """A new branch of a run that continues it after a step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: ForkStep
+    attempt: str = Field(
+        min_length=1,
+        max_length=wire_limits.ATTEMPT_MAX_BYTES,
+        description="names one start of the training: all its ranks say the same, and get the same branch",
+    )
+    rank: int = Field(default=0, ge=0, le=wire_limits.RANK_MAX)
+
+
+class Continued(BranchName):
+    """A branch that was made, or was there already."""
+
+    kind: BranchKind
+    parent: BranchName | None
+    fork_step: Number | None = Field(description="its own points have steps above this one; null for a start")
+    parent_last_step: Number | None
+    is_ahead: bool = Field(
+        description="the fork step is beyond the parent's last one, whose coming points will be seen too"
+    )
+    lineage: list[LineageStep]
+    config: dict[str, Any]
+
+
+class Change(BaseModel):
+    """A value of the config before and after a fork; null where it was not there."""
+
+    before: Any
+    after: Any
+
+
+class LineageEntry(LineageStep):
+    """A branch on the way, and what it changed of the config that it inherited, by dotted path."""
+
+    kind: BranchKind
+    fork_step: Number | None
+    name: str
+    created_at: datetime | None
+    changes: dict[str, Change]
+
+
+class ChildLine(BranchName):
+    """A branch that continues another."""
+
+    kind: BranchKind
+    fork_step: Number
+    created_at: datetime
+
+
+class LineageAnswer(BranchName):
+    """The way from the root to a branch, itself last, and what continues it."""
+
+    lineage: list[LineageEntry]
+    children: list[ChildLine]
+
+
+class TreeMetric(BaseModel):
+    """A metric of a branch's own points, inherited ones left out."""
+
+    last: Number
+    last_step: Number
+    min: Number
+    argmin: Number
+    max: Number
+    argmax: Number
+
+
+class TreeNode(BranchName):
+    """A branch in the tree of a project."""
+
+    kind: BranchKind
+    parent_run_id: str | None
+    parent_branch: int | None
+    fork_step: Number | None
+    created_at: datetime
+    name: str
+    status: RunStatus
+    tags: list[str]
+    metric: TreeMetric | None
+
+
+class TreePage(BaseModel):
+    """Branches of a project, oldest first."""
+
+    nodes: list[TreeNode]
+    next_cursor: str | None

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from itertools import chain
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from thalweg.wire import limits as wire_limits
 from thalweg_tracker.api import models
 from thalweg_tracker.api.encode import ARROW_STREAM, arrow_bytes, from_cursor, series_json, to_cursor
 from thalweg_tracker.api.errors import RESPONSES
+from thalweg_tracker.api.lineage import add_lineage, branch_line, lineage_steps
+from thalweg_tracker.api.parameters import Branch, Cursor, Limit, ProjectName, RunName
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import RunKey
+from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query import metrics as metric_queries
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import series as series_queries
-
-ProjectName = Annotated[str, Path(min_length=1, max_length=wire_limits.PROJECT_MAX_BYTES)]
-RunName = Annotated[str, Path(min_length=1, max_length=wire_limits.RUN_ID_MAX_BYTES)]
-Limit = Annotated[int, Query(ge=1, le=limits.PAGE_MAX)]
-Cursor = Annotated[str | None, Query(max_length=4096, description="next_cursor of the page before")]
+from thalweg_tracker.query.lineage import RunRef, RunView, find_views
 
 
-def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRouter:
+def make_router(engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None) -> APIRouter:
     """The routes over one engine."""
     router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
@@ -42,6 +38,7 @@ def make_router(engine: Engine, version: str, grpc_address: str | None) -> APIRo
     _add_lists(router, engine)
     _add_one_run(router, engine)
     _add_series(router, engine)
+    add_lineage(router, engine, lambda view: None)
     return router
 
 
@@ -71,25 +68,24 @@ def _add_one_run(router: APIRouter, engine: Engine) -> None:
     """A run, and its metrics."""
 
     @router.get("/projects/{project}/runs/{run_id}")
-    def run(project: ProjectName, run_id: RunName) -> models.Run:
+    def run(project: ProjectName, run_id: RunName, branch: Branch = None) -> models.Run:
         """One run: attributes, lineage, and the health of its writers."""
-        return _run(run_queries.get_run(engine, project, run_id))
+        return _run(run_queries.get_run(engine, _view(engine, project, run_id, branch)))
 
     @router.get("/projects/{project}/runs/{run_id}/metrics")
     def metrics(
         project: ProjectName,
         run_id: RunName,
+        branch: Branch = None,
         prefix: Annotated[str, Query(max_length=wire_limits.METRIC_NAME_MAX_BYTES)] = "",
         match: Annotated[str, Query(description="regular expression (RE2), found anywhere in the name")] = "",
         limit: Limit = limits.PAGE_DEFAULT,
         cursor: Cursor = None,
     ) -> models.MetricPage:
         """Lists the metrics of a run by name, with their last, least and greatest values."""
-        key = _existing(engine, project, [run_id])[0]
+        view = _view(engine, project, run_id, branch)
         after = from_cursor(cursor, (str,))[0] if cursor else ""
-        rows = metric_queries.list_metrics(
-            engine, project, key, prefix=prefix, pattern=match, after=after, limit=limit + 1
-        )
+        rows = metric_queries.list_metrics(engine, view, prefix=prefix, pattern=match, after=after, limit=limit + 1)
         page, more = rows[:limit], len(rows) > limit
         following = to_cursor(page[-1]["name"]) if more else None
         return models.MetricPage(metrics=[models.Metric(**row) for row in page], next_cursor=following)
@@ -110,16 +106,16 @@ def _add_series(router: APIRouter, engine: Engine) -> None:
             return StreamingResponse(_arrow(engine, asked, query.with_time), media_type=ARROW_STREAM)
         table = series_queries.read_series(engine, asked)
         named = None if table is None else series_queries.with_names(table, asked)
-        pairs = [(run_id, name) for run_id in asked.runs.values() for name in asked.metrics]
+        pairs = [(view.run_id, view.branch, name) for view in asked.views for name in asked.metrics]
         order = {pair: place for place, pair in enumerate(pairs)}
         return Response(series_json(named, order, with_time=query.with_time), media_type="application/json")
 
 
 def _series_request(engine: Engine, project: str, query: models.SeriesQuery) -> series_queries.SeriesRequest:
-    run_ids = list(dict.fromkeys(query.runs))
-    keys = _existing(engine, project, run_ids)
+    refs = [RunRef(one) if isinstance(one, str) else RunRef(one.run_id, one.branch) for one in query.runs]
+    views = {view.key: view for view in find_views(engine, project, refs)}
     return series_queries.SeriesRequest(
-        runs=dict(zip(keys, run_ids, strict=True)),
+        views=list(views.values()),
         metrics=list(dict.fromkeys(query.metrics)),
         from_step=query.from_step,
         to_step=query.to_step,
@@ -128,13 +124,8 @@ def _series_request(engine: Engine, project: str, query: models.SeriesQuery) -> 
     )
 
 
-def _existing(engine: Engine, project: str, run_ids: list[str]) -> list[RunKey]:
-    """Keys of runs, in the same order. Raises NotFoundError naming the first that is missing."""
-    keys = run_queries.existing_keys(engine, project, run_ids)
-    for run_id in run_ids:
-        if run_id not in keys:
-            raise NotFoundError("run_not_found", f"there is no run {run_id!r} in project {project!r}")
-    return [keys[run_id] for run_id in run_ids]
+def _view(engine: Engine, project: str, run_id: str, branch: int | None) -> RunView:
+    return find_views(engine, project, [RunRef(run_id, branch)])[0]
 
 
 def _arrow(engine: Engine, asked: series_queries.SeriesRequest, with_time: bool) -> Iterator[bytes]:
@@ -156,17 +147,18 @@ def _run_line(run: run_queries.RunSummary) -> models.RunLine:
 
 
 def _run(found: run_queries.RunDetails) -> models.Run:
-    notes = found.attributes.get("run", {}).get("notes", "")
     counters: dict[str, int] = {}
     for writer in found.writers:
         for reason, points in writer["counters"].items():
             counters[reason] = counters.get(reason, 0) + points
     return models.Run(
         **_run_line(found.summary).model_dump(),
-        notes=notes if isinstance(notes, str) else json.dumps(notes),
-        config=found.attributes.get("config", {}),
-        env=found.attributes.get("env", {}),
-        lineage=[models.LineageStep(run_id=found.summary.run_id, branch=0, upto=None)],
+        branch=found.view.branch,
+        branches=[branch_line(one) for one in found.view.branches],
+        notes=found.notes,
+        config=dict(found.config),
+        env=dict(found.env),
+        lineage=lineage_steps(found.view.lineage),
         last_step=found.last_step,
         health=models.RunHealth(counters=counters, writers=[models.WriterState(**writer) for writer in found.writers]),
     )

@@ -20,6 +20,7 @@ from thalweg_tracker.model.settings import (
     EmbeddedStore,
     Store,
     parse_address,
+    parse_objects,
     parse_store,
 )
 
@@ -39,22 +40,26 @@ _grpc = click.option(
 _http = click.option(
     "--http", "http_text", default=DEFAULT_HTTP, show_default=True, help="host:port of the API; port 0: any."
 )
+_objects = click.option(
+    "--objects", help="Where checkpoints go: a folder, or s3://bucket/prefix.  [default: THALWEG_OBJECTS; DATA/objects]"
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
 _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 
 
 @click.command()
 @_data
+@_objects
 @_grpc
 @_http
 @_json
 @_verbose
-def up(data: str, grpc_text: str, http_text: str, as_json: bool, verbose: bool) -> None:
+def up(data: str, objects: str | None, grpc_text: str, http_text: str, as_json: bool, verbose: bool) -> None:
     """Serve everything in one process, on the embedded engine.
 
     Example: thalweg up --data ./tracking
     """
-    _run("--data", data, grpc_text, http_text, as_json=as_json, verbose=verbose)
+    _run("--data", data, grpc_text, http_text, objects_text=objects, as_json=as_json, verbose=verbose)
 
 
 @click.command()
@@ -72,16 +77,17 @@ def ingest(store: str, grpc_text: str, as_json: bool, verbose: bool) -> None:
 
 @click.command()
 @_store
+@_objects
 @_http
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
 @_json
 @_verbose
-def api(store: str, http_text: str, told: str, as_json: bool, verbose: bool) -> None:
+def api(store: str, objects: str | None, http_text: str, told: str, as_json: bool, verbose: bool) -> None:
     """Answer queries over HTTP, from ClickHouse servers.
 
     Example: thalweg api --store clickhouse://localhost:9000/thalweg --ingest 127.0.0.1:7411
     """
-    _run("--store", store, None, http_text, told, as_json=as_json, verbose=verbose)
+    _run("--store", store, None, http_text, told, objects_text=objects, as_json=as_json, verbose=verbose)
 
 
 def _run(
@@ -91,6 +97,7 @@ def _run(
     http_text: str | None,
     told: str | None = None,
     *,
+    objects_text: str | None = None,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -99,13 +106,15 @@ def _run(
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for noisy in ("asyncio", "grpc", "uvicorn"):
+    for noisy in ("aiobotocore", "asyncio", "botocore", "grpc", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         store = _role_store(key, store_text)
         grpc_address = parse_address("--grpc", grpc_text) if grpc_text else None
         http_address = parse_address("--http", http_text) if http_text else None
-        asyncio.run(serve(store, grpc_address, http_address, told, _say_ready_json if as_json else _say_ready))
+        objects = parse_objects("--objects", objects_text, os.environ, store) if http_address else None
+        on_ready = _say_ready_json if as_json else _say_ready
+        asyncio.run(serve(store, objects, grpc_address, http_address, told, on_ready))
     except TrackerError as error:
         _fail(error)
     if not as_json:

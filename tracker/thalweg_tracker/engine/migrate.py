@@ -21,7 +21,7 @@ _FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, sha256 String)
 ENGINE = ReplacingMergeTree ORDER BY number"""
 _ROW: Final = pa.schema([("number", pa.uint32()), ("name", pa.string()), ("sha256", pa.string())])
-_CREATE: Final = re.compile(r"\bCREATE (TABLE|MATERIALIZED VIEW) (?!IF NOT EXISTS)")
+_CREATE: Final = re.compile(r"\bCREATE (TABLE|MATERIALIZED VIEW|VIEW) (?!IF NOT EXISTS)")
 
 
 @dataclass(frozen=True, slots=True)

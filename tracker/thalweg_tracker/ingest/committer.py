@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.ingest.assemble import assemble
+from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock
 from thalweg_tracker.ingest.events import WriterNews, attribute_rows, run_rows, writer_rows
 from thalweg_tracker.model import limits
@@ -128,7 +129,8 @@ class Committer:
             for table, part in order:
                 self._engine.insert(table, part)
         news = [submission.news for submission in group]
-        for table, more in (("runs", run_rows(news)), ("attributes", attribute_rows(news))):
+        saved = checkpoint_rows((one.writer.project, one.writer.run, event) for one in news for event in one.events)
+        for table, more in (("runs", run_rows(news)), ("attributes", attribute_rows(news)), ("checkpoints", saved)):
             if more.num_rows:
                 self._engine.insert(table, more)
         self._engine.insert("writers", writer_rows(news))

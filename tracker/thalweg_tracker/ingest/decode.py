@@ -5,11 +5,11 @@ What is wrong is refused with a reason and a count; what is right in the same ba
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,25 +17,43 @@ from numpy.typing import NDArray
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.errors import RejectedError
-from thalweg_tracker.model.keys import RunKey, WriterKey, metric_key, run_key, writer_key
+from thalweg_tracker.ingest.checkpoints import checkpoint_problem
+from thalweg_tracker.model.checks import attribute_problem, check_attempt, check_label
+from thalweg_tracker.model.keys import RunKey, WriterKey, metric_key, writer_key
 
-_NAMESPACES: Final = frozenset({"config", "env", "tags", "run"})
 _HEX: Final = frozenset("0123456789abcdef")
+_ORIGINS: Final = frozenset(pb.Origin.Kind.values()) - {pb.Origin.KIND_UNSPECIFIED}
 _OUTCOMES: Final = frozenset(pb.WriterEnded.Outcome.values()) - {pb.WriterEnded.OUTCOME_UNSPECIFIED}
 _SCHEMA_LEAST_NAMES: Final = 64
 """A schema counts as at least so many names: that is what its arrays cost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """Who speaks on a stream, checked."""
+class Greeting:
+    """Who wants to speak on a stream, checked. `origin` None: the run goes on as it stands."""
 
     project: str
     run_id: str
+    rank: int
+    writer_id: str
+    writer: WriterKey
+    origin: pb.Origin | None
+    began_us: int  # 0: not told
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who speaks on a stream, and to which branch of the run its records belong."""
+
+    project: str
+    run_id: str
+    branch: int
     run: RunKey
     rank: int
     writer_id: str
     writer: WriterKey
+    after: float = -math.inf
+    """The step at which the branch was forked: its own have to come after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +62,19 @@ class StreamSchema:
 
     keys: NDArray[np.uint64]  # (m,)
     order: NDArray[np.intp]  # (m,)
+    of_host: NDArray[np.bool_]  # (m,)
     width: int  # values in a frame; above m where names were refused
 
     def without(self, refused: Collection[int]) -> StreamSchema:
         """The same frames with fewer metrics."""
-        keep = ~np.isin(self.keys, np.fromiter(refused, dtype=np.uint64, count=len(refused)))
-        return StreamSchema(self.keys[keep], self.order[keep], self.width)
+        return self._only(~np.isin(self.keys, np.fromiter(refused, dtype=np.uint64, count=len(refused))))
+
+    def only_host(self) -> StreamSchema:
+        """The same frames with the metrics of the host alone."""
+        return self._only(self.of_host)
+
+    def _only(self, keep: NDArray[np.bool_]) -> StreamSchema:
+        return StreamSchema(self.keys[keep], self.order[keep], self.of_host[keep], self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +119,7 @@ class Decoded:
         return sum(block.points for block in self.blocks)
 
 
-def decode_hello(hello: pb.Hello) -> Writer:
+def decode_hello(hello: pb.Hello) -> Greeting:
     """Checks who speaks. Raises RejectedError."""
     if hello.protocol != limits.PROTOCOL:
         raise RejectedError("protocol", f"cannot speak protocol {hello.protocol}: this server speaks {limits.PROTOCOL}")
@@ -104,18 +129,27 @@ def decode_hello(hello: pb.Hello) -> Writer:
         raise RejectedError("rank", f"cannot take rank {hello.rank}: at most {limits.RANK_MAX}")
     if len(hello.writer) != 32 or not set(hello.writer) <= _HEX:
         raise RejectedError("writer", "cannot take the writer's id: it is not 32 lower-case hexadecimal digits")
-    key = run_key(hello.project, hello.run_id)
-    return Writer(hello.project, hello.run_id, key, hello.rank, hello.writer, writer_key(hello.writer))
+    if not limits.TIME_MIN_US <= hello.began_us < limits.TIME_MAX_US:
+        raise RejectedError("began", f"cannot take the start {hello.began_us}: it is before 1970 or after 2200")
+    origin = hello.origin if hello.HasField("origin") else None
+    if origin is not None:
+        _check_origin(origin)
+    return Greeting(
+        hello.project, hello.run_id, hello.rank, hello.writer, writer_key(hello.writer), origin, hello.began_us
+    )
 
 
-def check_label(what: str, text: str, limit_bytes: int) -> None:
-    """A project or run id: printable, a segment of a URL's path, within the limit. Raises RejectedError."""
-    if not 1 <= len(text.encode()) <= limit_bytes or "/" in text or text in (".", "..") or not text.isprintable():
-        raise RejectedError(
-            f"bad_{what}",
-            f"cannot take {what} {text[:150]!r}: it must have 1 to {limit_bytes} bytes, printable, without '/',"
-            " and be neither '.' nor '..'",
-        )
+def _check_origin(origin: pb.Origin) -> None:
+    """Raises RejectedError."""
+    if origin.kind not in _ORIGINS:
+        raise RejectedError("origin", f"cannot take an origin of kind {origin.kind}: it is not known to this server")
+    if origin.kind == pb.Origin.FORK:
+        check_label("run_id", origin.parent_run_id, limits.RUN_ID_MAX_BYTES)
+    else:
+        check_attempt(origin.attempt)
+    nothing = origin.kind == pb.Origin.REWIND and origin.step == -math.inf
+    if origin.kind != pb.Origin.START and not (math.isfinite(origin.step) or nothing):
+        raise RejectedError("origin", f"cannot fork at step {origin.step}: it is not finite")
 
 
 class StreamDecoder:
@@ -176,6 +210,7 @@ class StreamDecoder:
             limit = limits.SCHEMAS_MAX_NAMES_PER_STREAM
             raise RejectedError("too_many_names", f"cannot take schema {schema.id}: over {limit} names on this stream")
         columns: dict[int, int] = {}  # key -> column
+        of_host = []
         for column, name in enumerate(schema.names):
             key, size = metric_key(name), len(name.encode())
             if not 1 <= size <= limits.METRIC_NAME_MAX_BYTES:
@@ -184,13 +219,15 @@ class StreamDecoder:
                 problem = f"name {name[:60]!r} is there twice, or has the key of another name"
             else:
                 columns[key] = column
+                of_host.append(name.startswith(limits.SYSTEM_PREFIX))
                 decoded.new_names.append((key, name))
                 continue
             decoded.refuse(pb.Rejected.REJECTED_NAME, 0, problem)
         keys = np.fromiter(columns.keys(), dtype=np.uint64, count=len(columns))
         order = np.fromiter(columns.values(), dtype=np.intp, count=len(columns))
         ascending = np.argsort(keys)
-        self._schemas[schema.id] = StreamSchema(keys[ascending], order[ascending], width)
+        hosts = np.array(of_host, dtype=np.bool_)
+        self._schemas[schema.id] = StreamSchema(keys[ascending], order[ascending], hosts[ascending], width)
 
     def _take_group(self, group: pb.FrameGroup, resent: bool, decoded: Decoded) -> None:
         """Adds a group's good frames, and refuses the others."""
@@ -224,8 +261,25 @@ class StreamDecoder:
         if without_name:
             problem = "these points have names that were refused before"
             decoded.refuse(pb.Rejected.REJECTED_NAME, without_name, problem)
-        if len(steps) and len(schema.keys):
-            decoded.blocks.append(FrameBlock(self.writer, schema, steps, times, values, resent, group.relogged))
+        block = FrameBlock(self.writer, schema, steps, times, values, resent, group.relogged)
+        decoded.blocks.extend(part for part in self._without_history(block, decoded) if part.points)
+
+    def _without_history(self, block: FrameBlock, decoded: Decoded) -> list[FrameBlock]:
+        """The frames after the step at which the branch was forked; of the others only the metrics of the host."""
+        early = block.steps <= self.writer.after
+        if not early.any():
+            return [block]
+        parts = [
+            replace(
+                block, schema=schema, steps=block.steps[those], times=block.times[those], values=block.values[those]
+            )
+            for schema, those in ((block.schema, ~early), (block.schema.only_host(), early))
+        ]
+        refused = block.points - sum(part.points for part in parts)
+        if refused:
+            problem = f"step {block.steps[early][0]:g} is not after the fork step {self.writer.after:g}"
+            decoded.refuse(pb.Rejected.REJECTED_BEFORE_FORK, refused, problem)
+        return parts
 
     def _take_event(self, event: pb.Event, decoded: Decoded) -> None:
         """Adds an event, of attributes those that are good."""
@@ -253,6 +307,8 @@ def event_problem(event: pb.Event) -> str:
         return f"its host has more than {limits.HOST_MAX_BYTES} bytes"
     if kind == "ended":
         return _end_problem(event.ended)
+    if kind == "checkpoint":
+        return checkpoint_problem(event.checkpoint)
     return ""
 
 
@@ -262,36 +318,3 @@ def _end_problem(ended: pb.WriterEnded) -> str:
     if max(len(ended.traceback.encode()), len(ended.exception.encode())) > limits.TRACEBACK_MAX_BYTES:
         return f"its exception or traceback has more than {limits.TRACEBACK_MAX_BYTES} bytes"
     return ""
-
-
-def attribute_problem(attribute: pb.Attribute) -> str:
-    """What is wrong with an attribute; empty if nothing is."""
-    if not 1 <= len(attribute.path.encode()) <= limits.ATTRIBUTE_PATH_MAX_BYTES:
-        return f"path {attribute.path[:60]!r} must have 1 to {limits.ATTRIBUTE_PATH_MAX_BYTES} bytes"
-    if attribute.path.partition(".")[0] not in _NAMESPACES or "." not in attribute.path:
-        return f"path {attribute.path[:60]!r} must begin with one of {', '.join(sorted(_NAMESPACES))} and a dot"
-    if attribute.path.count(".") >= limits.ATTRIBUTE_MAX_DEPTH:
-        return f"path {attribute.path[:60]!r} has more than {limits.ATTRIBUTE_MAX_DEPTH} parts"
-    if len(attribute.json.encode()) > limits.ATTRIBUTE_JSON_MAX_BYTES:
-        return f"the value of {attribute.path[:60]!r} has more than {limits.ATTRIBUTE_JSON_MAX_BYTES} bytes"
-    try:
-        value = json.loads(attribute.json, parse_constant=_no_number) if attribute.json else None
-    except (ValueError, RecursionError):
-        return f"the value of {attribute.path[:60]!r} is not JSON"
-    if _depth(value) > limits.ATTRIBUTE_MAX_DEPTH:
-        return f"the value of {attribute.path[:60]!r} is nested more than {limits.ATTRIBUTE_MAX_DEPTH} levels deep"
-    return ""
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number in JSON")
-
-
-def _depth(value: Any) -> int:
-    """Levels of brackets."""
-    depth = 0
-    level = [value]
-    while level := [inner for inner in level if isinstance(inner, (dict, list))]:
-        depth += 1
-        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
-    return depth

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,17 +11,8 @@ import pyarrow as pa
 
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.ingest.decode import Writer
+from thalweg_tracker.runs.attributes import ATTRIBUTES, as_number
 
-ATTRIBUTES: Final = pa.schema(
-    [
-        ("project", pa.string()),
-        ("run", pa.uint64()),
-        ("path", pa.string()),
-        ("json", pa.string()),
-        ("number", pa.float64()),
-        ("time", pa.timestamp("us", "UTC")),
-    ]
-)
 RUNS: Final = pa.schema(
     [
         ("project", pa.string()),
@@ -86,7 +76,7 @@ def run_rows(news: Iterable[WriterNews]) -> pa.Table:
         {
             "project": item.writer.project,
             "run_id": item.writer.run_id,
-            "branch": 0,
+            "branch": item.writer.branch,
             "run": item.writer.run,
             "created_at": event.time_us,
         }
@@ -144,12 +134,3 @@ def ended_json(event: pb.Event) -> str:
         "traceback": ended.traceback,
     }
     return json.dumps(document)
-
-
-def as_number(text: str) -> float:
-    """The number that a JSON text is; NaN for anything else."""
-    try:
-        value = json.loads(text) if text else None
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        return math.nan

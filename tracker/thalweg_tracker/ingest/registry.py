@@ -1,4 +1,4 @@
-"""Registers metric names and runs behind their 64-bit keys, and refuses the second name of a key.
+"""Registers metric names and runs behind their 64-bit keys, and refuses the second name of a key. Places writers.
 
 Remembers what it has registered, so that known names cost a set look-up. Threads: any.
 """
@@ -11,11 +11,13 @@ from typing import Final
 
 import pyarrow as pa
 
+from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
-from thalweg_tracker.ingest.decode import Writer
+from thalweg_tracker.ingest.decode import Greeting, Writer
 from thalweg_tracker.ingest.events import RUNS
 from thalweg_tracker.model import limits
+from thalweg_tracker.runs.branches import Branches, Registered
 from thalweg_tracker.sql import load
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
@@ -27,6 +29,7 @@ class Registry:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._branches = Branches(engine)
         self._lock = threading.Lock()
         self._names: dict[tuple[str, int], str] = {}
         self._runs: set[tuple[str, int]] = set()
@@ -71,12 +74,42 @@ class Registry:
         found = self._engine.query(load("committed_sequence"), where)
         return int(found["sequence"][0].as_py())
 
-    def register_run(self, writer: Writer, time_us: int) -> None:
+    def place(self, greeting: Greeting, now_us: int) -> Writer:
+        """The branch of the run that a writer belongs to, made known if need be. Raises RejectedError, EngineError."""
+        began_us = greeting.began_us or now_us
+        found = self._branch_of(greeting, began_us)
+        writer = Writer(
+            project=greeting.project,
+            run_id=greeting.run_id,
+            branch=found.branch.number,
+            run=found.key,
+            rank=greeting.rank,
+            writer_id=greeting.writer_id,
+            writer=greeting.writer,
+            after=found.after,
+        )
+        self._register_run(writer, began_us)
+        return writer
+
+    def _branch_of(self, greeting: Greeting, began_us: int) -> Registered:
+        """What a writer says of its origin comes first: processes of one attempt arrive in any order."""
+        branches, project, run_id, origin = self._branches, greeting.project, greeting.run_id, greeting.origin
+        if origin is None:
+            return branches.continued(project, run_id, greeting.writer, began_us)
+        if origin.kind == pb.Origin.START:
+            return branches.start(project, run_id, origin.attempt, began_us)
+        if origin.kind == pb.Origin.FORK:
+            parent_branch = origin.parent_branch if origin.HasField("parent_branch") else None
+            return branches.fork(project, run_id, origin.parent_run_id, parent_branch, origin.step, began_us)
+        known = branches.of_number(project, run_id, origin.branch) if origin.HasField("branch") else None
+        return known or branches.rewind(project, run_id, origin.step, origin.attempt, began_us)
+
+    def _register_run(self, writer: Writer, time_us: int) -> None:
         """Makes the run of a writer known. Raises RejectedError if another run has its key; EngineError."""
         if (writer.project, writer.run) in self._runs:
             return
         for row in self._engine.query(load("runs_of_key"), {"run": writer.run}).to_pylist():
-            if (row["project"], row["run_id"]) != (writer.project, writer.run_id):
+            if (row["project"], row["run_id"], row["branch"]) != (writer.project, writer.run_id, writer.branch):
                 raise RejectedError(
                     "run_collision",
                     f"cannot take run {writer.run_id}: its key is that of another run. Choose another run_id.",
@@ -84,7 +117,7 @@ class Registry:
         row = {
             "project": [writer.project],
             "run_id": [writer.run_id],
-            "branch": [0],
+            "branch": [writer.branch],
             "run": [writer.run],
             "created_at": [time_us],
         }

@@ -120,10 +120,14 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
                 raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
 
     async def _greet(self, hello: pb.Hello) -> StreamDecoder:
-        writer = decode_hello(hello)
-        await asyncio.to_thread(self._registry.register_run, writer, time.time_ns() // 1000)
+        writer = await asyncio.to_thread(self._registry.place, decode_hello(hello), time.time_ns() // 1000)
         log.info(
-            "writer %s of run %s/%s (rank %d) is here", writer.writer_id, writer.project, writer.run_id, writer.rank
+            "writer %s of run %s/%s (branch %d, rank %d) is here",
+            writer.writer_id,
+            writer.project,
+            writer.run_id,
+            writer.branch,
+            writer.rank,
         )
         committed = await asyncio.to_thread(self._registry.committed_sequence, writer)
         return StreamDecoder(writer, begins_after=hello.acknowledged, committed=committed)

@@ -1,20 +1,23 @@
-"""The metrics of a run: names by prefix and regex, with last, min and max without reading points."""
+"""The metrics of a run: names by prefix and regex, with last, min and max, mostly without reading points."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from thalweg.wire import limits as wire_limits
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import RunKey
+from thalweg_tracker.model.keys import MetricKey, RunKey
+from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
 
 _CANNOT_COMPILE_REGEXP = 427
 
 
 def list_metrics(
-    engine: Engine, project: str, run: RunKey, *, prefix: str, pattern: str, after: str, limit: int
+    engine: Engine, view: RunView, *, prefix: str, pattern: str, after: str, limit: int
 ) -> list[dict[str, Any]]:
     """Metrics by name, after `after`. Raises RejectedError for a regular expression that is none.
 
@@ -22,9 +25,10 @@ def list_metrics(
     """
     if len(pattern) > limits.REGEX_MAX_CHARS:
         raise RejectedError("bad_regex", f"the regular expression has more than {limits.REGEX_MAX_CHARS} characters")
-    where: dict[str, str | int] = {
-        "project": project,
-        "run": run,
+    where: dict[str, Any] = {
+        "project": view.project,
+        "own": view.key,
+        **_segments(view),
         "prefix": prefix,
         "pattern": pattern,
         "after": after,
@@ -36,17 +40,68 @@ def list_metrics(
         if error.code == _CANNOT_COMPILE_REGEXP:
             raise RejectedError("bad_regex", f"cannot use {pattern!r} as a regular expression (RE2 syntax)") from error
         raise
-    keys: list[int] = page["metric"].to_pylist()
-    known = _by_metric(engine, "metrics", run, keys)
-    relogged = [key for key, row in known.items() if row.pop("relogged")]
-    for key, extremes in _by_metric(engine, "metric_extremes", run, relogged).items():
-        known[key] |= extremes
-    return [{"name": name, **known[key]} for key, name in zip(keys, page["name"].to_pylist(), strict=True)]
+    names = dict(zip(page["metric"].to_pylist(), page["name"].to_pylist(), strict=True))
+    known = _known(engine, view, names)
+    return [{"name": name, **known[key]} for key, name in names.items() if key in known]
 
 
-def _by_metric(engine: Engine, query: str, run: RunKey, metrics: list[int]) -> dict[int, dict[str, Any]]:
-    """The rows of a query over some metrics of a run, by metric. Nothing is asked where there are none."""
-    if not metrics:
+def _segments(view: RunView) -> dict[str, Any]:
+    return {
+        "segments": [segment.run for segment in view.segments],
+        "segments_after": [segment.after for segment in view.segments],
+        "segments_upto": [segment.upto for segment in view.segments],
+    }
+
+
+def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, dict[str, Any]]:
+    """What is known of some metrics. Statistics are of all points of a run: where not all are seen, points are read."""
+    if not names:
         return {}
-    rows = engine.query(load(query), {"run": run, "metrics": metrics}, limits.QUERY_TIMEOUT_S).to_pylist()
+    segments = {segment.run: segment for segment in view.segments}
+    where: dict[str, Any] = {"runs": list(segments), "metrics": list(names)}
+    whole: list[tuple[int, int]] = []
+    from_points: list[tuple[int, int]] = []
+    for row in engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist():
+        segment, pair = segments[row["run"]], (row["run"], row["metric"])
+        of_host = names[row["metric"]].startswith(wire_limits.SYSTEM_PREFIX)
+        if of_host and row["run"] != view.key:
+            continue
+        is_stale = row["is_relogged"] or row["last_step"] > segment.upto
+        (from_points if is_stale and (view.is_plain or not of_host) else whole).append(pair)
+    rows = _read(engine, whole, from_points, _segments(view), by_run=False)
     return {row.pop("metric"): row for row in rows}
+
+
+def metric_of_runs(engine: Engine, metric: MetricKey, runs: list[RunKey]) -> dict[int, dict[str, Any]]:
+    """What is known of one metric in each of some branches, of their own points."""
+    where: dict[str, Any] = {"runs": runs, "metrics": [metric]}
+    rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    whole = [(row["run"], int(metric)) for row in rows if not row["is_relogged"]]
+    from_points = [(row["run"], int(metric)) for row in rows if row["is_relogged"]]
+    bounds = {
+        "segments": [run for run, _ in from_points],
+        "segments_after": [-math.inf] * len(from_points),
+        "segments_upto": [math.inf] * len(from_points),
+    }
+    return {row.pop("run"): row for row in _read(engine, whole, from_points, bounds, by_run=True)}
+
+
+def _read(
+    engine: Engine,
+    whole: list[tuple[int, int]],
+    from_points: list[tuple[int, int]],
+    bounds: dict[str, Any],
+    *,
+    by_run: bool,
+) -> list[dict[str, Any]]:
+    """What is known of pairs of run and metric: of the first from their statistics, of the others from points."""
+    where: dict[str, Any] = {
+        "runs": [run for run, _ in whole],
+        "metrics": [metric for _, metric in whole],
+        "points_runs": [run for run, _ in from_points],
+        "points_metrics": [metric for _, metric in from_points],
+        "by_run": by_run,
+        **bounds,
+    }
+    rows: list[dict[str, Any]] = engine.query(load("metrics"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    return rows

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from thalweg.wire import policy
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.errors import NotFoundError
+from thalweg_tracker.lineage.chain import inherit
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey
+from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
 
 END_OF_TIME_US: Final = 2**62
+_CONFIG: Final = "config."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class RunSummary:
     run_id: str
     key: RunKey
     name: str
-    status: str  # running, finished, failed, killed, lost
+    status: str  # created, running, finished, failed, killed, lost
     created_at: datetime
     last_seen_at: datetime | None
     ended_at: datetime | None
@@ -50,7 +52,10 @@ class RunDetails:
     """One run whole."""
 
     summary: RunSummary
-    attributes: Mapping[str, Any]  # nested: config, env, run
+    view: RunView
+    config: Mapping[str, Any]  # nested; inherited values included
+    env: Mapping[str, Any]  # nested
+    notes: str
     writers: list[dict[str, Any]]
     last_step: float | None
 
@@ -67,32 +72,65 @@ def list_runs(engine: Engine, project: str, place: RunPlace, limit: int) -> list
     return _summaries(engine, project, "", place, limit)
 
 
-def get_run(engine: Engine, project: str, run_id: str) -> RunDetails:
-    """One run. Raises NotFoundError."""
-    found = _summaries(engine, project, run_id, START, 1)
-    if not found:
-        raise NotFoundError(
-            "run_not_found",
-            f"there is no run {run_id!r} in project {project!r}",
-            "GET /api/v1/projects/{project}/runs lists the runs.",
-        )
-    where: dict[str, str | int] = {"project": project, "run": found[0].key}
-    attributes = engine.query(load("run_attributes"), where, limits.QUERY_TIMEOUT_S)
+def get_run(engine: Engine, view: RunView) -> RunDetails:
+    """One branch of a run, whole."""
+    summary = _summaries(engine, view.project, view.run_id, START, 1, view.branch)[0]
+    where: dict[str, str | int] = {"project": view.project, "run": view.key}
     writers = engine.query(load("run_writers"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    steps = engine.query(load("run_last_step"), where, limits.QUERY_TIMEOUT_S).to_pylist()[0]
-    pairs = zip(attributes["path"].to_pylist(), attributes["json"].to_pylist(), strict=True)
+    layers = attributes_of(engine, view)
+    own = [layer for one, layer in zip(view.lineage, layers, strict=True) if one.branch.run_id == view.run_id]
+    attributes = nest(inherit(own))
+    notes = attributes.get("run", {}).get("notes", "")
     return RunDetails(
-        found[0], nest(pairs), [_writer(row) for row in writers], steps["last_step"] if steps["series"] else None
+        summary=summary,
+        view=view,
+        config=nest(inherit([config_of(layer) for layer in layers])),
+        env=attributes.get("env", {}),
+        notes=notes if isinstance(notes, str) else json.dumps(notes),
+        writers=[_writer(row) for row in writers],
+        last_step=last_step(engine, view),
     )
 
 
-def _summaries(engine: Engine, project: str, run_id: str, place: RunPlace, limit: int) -> list[RunSummary]:
+def attributes_of(engine: Engine, view: RunView) -> list[dict[str, str]]:
+    """What each on the way from the root to a branch has set: JSON by path, empty where it removed one."""
+    keys = view.keys
+    where: dict[str, Any] = {"project": view.project, "runs": keys}
+    found = engine.query(load("run_attributes"), where, limits.QUERY_TIMEOUT_S)
+    layers: dict[int, dict[str, str]] = {key: {} for key in keys}
+    columns = (found[name].to_pylist() for name in ("run", "path", "json"))
+    for key, path, text in zip(*columns, strict=True):
+        layers[key][path] = text
+    return [layers[key] for key in keys]
+
+
+def config_of(layer: Mapping[str, str]) -> dict[str, str]:
+    """The config of some attributes, by its path below `config.`."""
+    return {path[len(_CONFIG) :]: text for path, text in layer.items() if path.startswith(_CONFIG)}
+
+
+def last_step(engine: Engine, view: RunView) -> float | None:
+    """Highest step visible of a branch, metrics of the host left out; without own points its fork step at most."""
+    where: dict[str, Any] = {"project": view.project, "runs": [segment.run for segment in view.segments]}
+    rows = engine.query(load("run_last_step"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    found = {row["run"]: row for row in rows}
+    for segment in reversed(view.segments):
+        row = found.get(segment.run)
+        if row is not None and row["first_step"] <= segment.upto and row["last_step"] > segment.after:
+            return min(float(row["last_step"]), segment.upto)
+    return None
+
+
+def _summaries(
+    engine: Engine, project: str, run_id: str, place: RunPlace, limit: int, branch: int = -1
+) -> list[RunSummary]:
     lost_before_us = int((time.time() - policy.LOST_AFTER_S) * 1e6)
     rows = engine.query(
         load("runs"),
         {
             "project": project,
             "run_id": run_id,
+            "branch": branch,
             "created_before": place.created_us,
             "id_before": place.run_id,
             "limit": limit,
@@ -107,7 +145,7 @@ def _summary(row: dict[str, Any]) -> RunSummary:
     return RunSummary(
         run_id=row["run_id"],
         key=RunKey(row["key"]),
-        name=_as_text(row["name"]),
+        name=as_text(row["name"]),
         status=row["status"],
         created_at=row["created_at"],
         last_seen_at=_known(row["last_seen_at"]),
@@ -139,10 +177,10 @@ def _known(moment: datetime | None) -> datetime | None:
     return moment if moment is not None and moment.timestamp() > 0 else None
 
 
-def nest(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Dotted paths with JSON texts as nested mappings. Where a path is both a leaf and a branch, the leaf is at ""."""
+def nest(texts: Mapping[str, str]) -> dict[str, Any]:
+    """JSON texts by dotted path as nested mappings. Where a path is both a leaf and a branch, the leaf is at ""."""
     tree: dict[str, Any] = {}
-    for path, text in pairs:
+    for path, text in sorted(texts.items()):
         *branches, leaf = path.split(".")
         node = tree
         for branch in branches:
@@ -179,14 +217,7 @@ def _encodable(value: Any) -> Any:
     return value
 
 
-def _as_text(stored: str) -> str:
+def as_text(stored: str) -> str:
     """The text that a stored JSON value is; of any other value, its JSON."""
     value = read_json(stored) if stored else ""
     return value if isinstance(value, str) else stored
-
-
-def existing_keys(engine: Engine, project: str, run_ids: list[str]) -> dict[str, RunKey]:
-    """Keys of those runs that are there, by run_id."""
-    where = {"project": project, "run_ids": run_ids}
-    rows = engine.query(load("existing_runs"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    return {row["run_id"]: RunKey(row["run"]) for row in rows}

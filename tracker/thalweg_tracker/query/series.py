@@ -1,23 +1,25 @@
 """Series: points of many runs and metrics at once, exact or in buckets, reduced in the database.
 
 A plan comes first (from `series_stats`): which series are there, over which steps, how many ranks, and
-whether rows may be there twice. Only series that need it pay for FINAL or for the mean over ranks.
+whether rows may be there twice. Only series that need it pay for FINAL, for the mean over ranks, or for a lineage.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from thalweg.wire import limits as wire_limits
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import RunKey, metric_key
+from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
 
 _EVERY_RANK: Final = "SELECT run, metric, rank, step AS x, value, time FROM ({points}) ORDER BY run, metric, rank, x"
@@ -45,7 +47,7 @@ ORDER BY run, metric{rank}, bucket"""
 class SeriesRequest:
     """What is asked for. Steps are included at both ends; None: unbounded. `points` None: exact."""
 
-    runs: Mapping[RunKey, str]  # key -> run_id, in the order of the answer
+    views: Sequence[RunView]  # in the order of the answer
     metrics: Sequence[str]
     from_step: float | None = None
     to_step: float | None = None
@@ -53,14 +55,29 @@ class SeriesRequest:
     by_rank: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Part:
-    """Series that are read by one query."""
+    """Series that are read by one query.
 
-    runs: list[int]
-    metrics: list[int]
+    Of views with more than one segment these lie in (segments[i], after[i], upto[i]) for each of `views`; a view is in
+    one part with all its metrics but those of the host, which are read like those of a plain run.
+    """
+
     has_copies: bool
     has_ranks: bool
+    pairs: dict[tuple[int, int], None] = field(default_factory=dict)  # of run and metric
+    views: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    upto: list[float] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the query of its points is given."""
+        pairs: dict[str, Any] = {"runs": [run for run, _ in self.pairs], "metrics": [name for _, name in self.pairs]}
+        if not self.views:
+            return pairs
+        return pairs | {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +118,13 @@ def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Para
     high = plan.high if request.to_step is None else min(plan.high, request.to_step)
     for part in plan.parts:
         parameters: dict[str, Any] = {
-            "runs": part.runs,
-            "metrics": part.metrics,
+            **part.parameters,
             "from_step": -math.inf if request.from_step is None else request.from_step,
             "to_step": math.inf if request.to_step is None else request.to_step,
         }
-        points = load("points").replace("{final}", "FINAL" if part.has_copies else "")
+        points = load("points_of_lineage" if part.views else "points").replace(
+            "{final}", "FINAL" if part.has_copies else ""
+        )
         form = _EVERY_RANK if request.by_rank else _MEAN_OF_RANKS if part.has_ranks else _ONE_RANK
         sql = form.replace("{points}", points)
         if request.points is not None:
@@ -122,28 +140,57 @@ def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Para
 
 def _plan(engine: Engine, request: SeriesRequest) -> _Plan:
     """Sorts the series that are there by how they must be read. Raises RejectedError past SERIES_MAX_PER_REQUEST."""
-    asked = len(request.runs) * len(request.metrics)
+    asked = len(request.views) * len(request.metrics)
     if asked > limits.SERIES_MAX_PER_REQUEST:
         raise RejectedError(
             "too_many_series", f"{asked} series asked for; at most {limits.SERIES_MAX_PER_REQUEST} at once"
         )
-    keys = [metric_key(name) for name in request.metrics]
-    where: Parameters = {"runs": list(request.runs), "metrics": keys}
+    names = {metric_key(name): name for name in request.metrics}
+    runs = list({segment.run for view in request.views for segment in view.segments})
+    where: Parameters = {"runs": runs, "metrics": list(names)}
     rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    parts: dict[tuple[bool, bool], _Part] = {}
+    stored: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        kind = bool(row["has_copies"]), row["ranks"] > 1
-        part = parts.setdefault(kind, _Part([], [], *kind))
-        part.runs.append(row["run"])
-        part.metrics.append(row["metric"])
-    low = min((row["first_step"] for row in rows), default=0.0)
-    high = max((row["last_step"] for row in rows), default=0.0)
-    return _Plan(list(parts.values()), low, high)
+        stored.setdefault(row["run"], []).append(row)
+    of_host = {key for key, name in names.items() if name.startswith(wire_limits.SYSTEM_PREFIX)}
+    parts: dict[tuple[bool, bool, bool], _Part] = {}
+    low, high = math.inf, -math.inf
+    for view in request.views:
+        for row in stored.get(view.key, ()):
+            if view.is_plain or row["metric"] in of_host:
+                _part(parts, [row], has_lineage=False)
+                low, high = min(low, row["first_step"]), max(high, row["last_step"])
+        if view.is_plain:
+            continue
+        found = [
+            (segment, row)
+            for segment in view.segments
+            for row in stored.get(segment.run, ())
+            if row["metric"] not in of_host and row["first_step"] <= segment.upto and row["last_step"] > segment.after
+        ]
+        part = _part(parts, [row for _, row in found], has_lineage=True)
+        for segment in dict.fromkeys(segment for segment, _ in found):
+            part.views.append(view.key)
+            part.segments.append(segment.run)
+            part.after.append(segment.after)
+            part.upto.append(segment.upto)
+        low = min([low, *(row["first_step"] for _, row in found)])
+        high = max([high, *(min(row["last_step"], segment.upto) for segment, row in found)])
+    return _Plan([part for part in parts.values() if part.pairs], low, high)
+
+
+def _part(parts: dict[tuple[bool, bool, bool], _Part], rows: list[dict[str, Any]], *, has_lineage: bool) -> _Part:
+    """The part for some series of one view, with them added."""
+    has_copies, has_ranks = any(row["has_copies"] for row in rows), any(row["ranks"] > 1 for row in rows)
+    part = parts.setdefault((has_lineage, has_copies, has_ranks), _Part(has_copies, has_ranks))
+    part.pairs.update(((row["run"], row["metric"]), None) for row in rows)
+    return part
 
 
 def answer_schema(request: SeriesRequest) -> pa.Schema:
     """The columns of an answer with names."""
-    labels = [("run_id", pa.dictionary(pa.int32(), pa.string())), ("name", pa.dictionary(pa.int32(), pa.string()))]
+    text = pa.dictionary(pa.int32(), pa.string())
+    labels = [("run_id", text), ("branch", pa.uint32()), ("name", text)]
     if request.by_rank:
         labels.append(("rank", pa.uint16()))
     if request.points is None:
@@ -153,16 +200,24 @@ def answer_schema(request: SeriesRequest) -> pa.Schema:
 
 
 def with_names(batch: pa.RecordBatch | pa.Table, request: SeriesRequest) -> pa.RecordBatch | pa.Table:
-    """The same rows with run_id and name (dictionary-encoded) instead of keys."""
-    run_ids = _decode(batch.column("run"), list(request.runs), list(request.runs.values()))
-    names = _decode(batch.column("metric"), [metric_key(name) for name in request.metrics], list(request.metrics))
+    """The same rows with run_id (dictionary-encoded), branch and name (dictionary-encoded) instead of keys."""
+    views = _indices(batch.column("run"), [view.key for view in request.views])
+    metrics = _indices(batch.column("metric"), [metric_key(name) for name in request.metrics])
     rest = [name for name in batch.schema.names if name not in ("run", "metric", "bucket")]
-    columns = [run_ids, names, *(batch.column(name) for name in rest)]
-    return type(batch).from_arrays(columns, names=["run_id", "name", *rest])
+    columns = [
+        _labels(views, [view.run_id for view in request.views]),
+        pc.take(pa.array([view.branch for view in request.views], pa.uint32()), views),
+        _labels(metrics, list(request.metrics)),
+        *(batch.column(name) for name in rest),
+    ]
+    return type(batch).from_arrays(columns, names=["run_id", "branch", "name", *rest])
 
 
-def _decode(keys: Any, known: list[int], labels: list[str]) -> Any:
-    indices = pc.index_in(keys, value_set=pa.array(known, pa.uint64()))
+def _indices(keys: Any, known: list[int]) -> Any:
+    return pc.index_in(keys, value_set=pa.array(known, pa.uint64()))
+
+
+def _labels(indices: Any, labels: list[str]) -> Any:
     if isinstance(indices, pa.ChunkedArray):
         chunks = [pa.DictionaryArray.from_arrays(chunk, pa.array(labels)) for chunk in indices.chunks]
         return pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))

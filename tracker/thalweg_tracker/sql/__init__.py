@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
+from typing import Final
+
+_INCLUDE: Final = re.compile(r"\{include:(\w+)\}")
 
 
 @cache
 def load(name: str) -> str:
-    """The text of `<name>.sql`."""
-    return resources.files(__name__).joinpath(f"{name}.sql").read_text()
+    """The text of `<name>.sql`, with `{include:other}` replaced by the text of `other.sql`."""
+    text = resources.files(__name__).joinpath(f"{name}.sql").read_text()
+    return _INCLUDE.sub(lambda match: load(match[1]), text)

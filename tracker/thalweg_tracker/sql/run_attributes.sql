@@ -1,5 +1,5 @@
--- Attributes of a run as they stand.
-SELECT path, json
+-- Attributes as they stand of some branches, each for itself. Empty `json`: removed there.
+SELECT run, path, json
 FROM attributes FINAL
-WHERE project = {project:String} AND run = {run:UInt64} AND json != ''
+WHERE project = {project:String} AND run IN {runs:Array(UInt64)}
 ORDER BY path

@@ -1,4 +1,4 @@
--- The runs that have a key: one, or a collision.
-SELECT DISTINCT project, run_id
+-- The branches of runs that have a key: one, or a collision.
+SELECT DISTINCT project, run_id, branch
 FROM runs
 WHERE run = {run:UInt64}

@@ -1,5 +1,5 @@
 -- How the series of some runs and metrics must be read: which are there, over which steps, by how many ranks,
--- and whether rows may be there twice (flags 2 and 4, or two writers whose steps overlap).
+-- whether a step was written twice (flag 4, or two writers whose steps overlap), and whether rows may be there twice (or flag 2).
 WITH
     by_writer AS
     (
@@ -23,8 +23,9 @@ WITH
 SELECT
     r.run AS run, r.metric AS metric,
     count() AS ranks,
-    max(bitAnd(r.flags, 6) != 0
-        OR arrayExists((a, b) -> b.1 <= a.2, arrayPopBack(r.spans), arrayPopFront(r.spans))) AS has_copies,
+    max(bitTest(r.flags, 2) OR arrayExists((a, b) -> b.1 <= a.2, arrayPopBack(r.spans), arrayPopFront(r.spans)))
+        AS is_relogged,
+    is_relogged OR max(bitTest(r.flags, 1)) AS has_copies,
     min(r.first_step) AS first_step, max(r.last_step) AS last_step
 FROM by_rank AS r
 GROUP BY run, metric

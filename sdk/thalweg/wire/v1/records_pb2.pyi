@@ -37,6 +37,8 @@ class Hello(google.protobuf.message.Message):
     RANK_FIELD_NUMBER: builtins.int
     SDK_VERSION_FIELD_NUMBER: builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: builtins.int
+    ORIGIN_FIELD_NUMBER: builtins.int
+    BEGAN_US_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """Version of this protocol that the sender speaks. This file describes version 1; 0 is refused."""
     writer: builtins.str
@@ -51,6 +53,14 @@ class Hello(google.protobuf.message.Message):
     """Version of the SDK, for the server's log. May be empty."""
     acknowledged: builtins.int
     """Sequence number up to which the sender has acks; its first batch begins after it. Unset: it has none."""
+    began_us: builtins.int
+    """When the training process began to log to this run, microseconds; its helpers repeat it. 0: now."""
+    @property
+    def origin(self) -> global___Origin:
+        """How the branch of the run that this writer logs to began. Unset: the writer says nothing of it, and continues
+        the newest branch that had begun at `began_us`.
+        """
+
     def __init__(
         self,
         *,
@@ -61,10 +71,80 @@ class Hello(google.protobuf.message.Message):
         rank: builtins.int = ...,
         sdk_version: builtins.str = ...,
         acknowledged: builtins.int = ...,
+        origin: global___Origin | None = ...,
+        began_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "project", b"project", "protocol", b"protocol", "rank", b"rank", "run_id", b"run_id", "sdk_version", b"sdk_version", "writer", b"writer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["origin", b"origin"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "began_us", b"began_us", "origin", b"origin", "project", b"project", "protocol", b"protocol", "rank", b"rank", "run_id", b"run_id", "sdk_version", b"sdk_version", "writer", b"writer"]) -> None: ...
 
 global___Hello = Hello
+
+@typing.final
+class Origin(google.protobuf.message.Message):
+    """How a branch of a run began. Every writer of the branch says the same, in any order: the first one makes it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _KindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Origin._Kind.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Origin._Kind.ValueType  # 0
+        START: Origin._Kind.ValueType  # 1
+        """A run from nothing, which its launcher may restart later."""
+        FORK: Origin._Kind.ValueType  # 2
+        """A new run whose history up to and including `step` is that of another one."""
+        REWIND: Origin._Kind.ValueType  # 3
+        """A new branch of the same run: its history up to and including `step` is that of the branch before."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: Origin.Kind.ValueType  # 0
+    START: Origin.Kind.ValueType  # 1
+    """A run from nothing, which its launcher may restart later."""
+    FORK: Origin.Kind.ValueType  # 2
+    """A new run whose history up to and including `step` is that of another one."""
+    REWIND: Origin.Kind.ValueType  # 3
+    """A new branch of the same run: its history up to and including `step` is that of the branch before."""
+
+    KIND_FIELD_NUMBER: builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: builtins.int
+    PARENT_BRANCH_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    BRANCH_FIELD_NUMBER: builtins.int
+    kind: global___Origin.Kind.ValueType
+    parent_run_id: builtins.str
+    """FORK: the other run, of the same project. Otherwise empty."""
+    parent_branch: builtins.int
+    """FORK: the branch of the other run. Unset: the newest that had begun at `began_us`."""
+    step: builtins.float
+    """FORK, REWIND: the last step that is inherited. Finite; -inf (REWIND): nothing is."""
+    attempt: builtins.str
+    """START, REWIND: names one start of the training, 1 to 256 bytes of UTF-8. All its processes say the same, so that
+    they end up on one branch.
+    """
+    branch: builtins.int
+    """REWIND: the branch, as the server answered when the process asked. Unset: it did not ask."""
+    def __init__(
+        self,
+        *,
+        kind: global___Origin.Kind.ValueType = ...,
+        parent_run_id: builtins.str = ...,
+        parent_branch: builtins.int | None = ...,
+        step: builtins.float = ...,
+        attempt: builtins.str = ...,
+        branch: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_branch", b"_branch", "_parent_branch", b"_parent_branch", "branch", b"branch", "parent_branch", b"parent_branch"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_branch", b"_branch", "_parent_branch", b"_parent_branch", "attempt", b"attempt", "branch", b"branch", "kind", b"kind", "parent_branch", b"parent_branch", "parent_run_id", b"parent_run_id", "step", b"step"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_branch", b"_branch"]) -> typing.Literal["branch"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_parent_branch", b"_parent_branch"]) -> typing.Literal["parent_branch"] | None: ...
+
+global___Origin = Origin
 
 @typing.final
 class Schema(google.protobuf.message.Message):
@@ -263,6 +343,122 @@ class WriterEnded(google.protobuf.message.Message):
 global___WriterEnded = WriterEnded
 
 @typing.final
+class CheckpointFile(google.protobuf.message.Message):
+    """One file of a checkpoint."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Path relative to the checkpoint's URI, 1 to 1,024 bytes of UTF-8."""
+    size_bytes: builtins.int
+    """0: unknown."""
+    digest: builtins.str
+    """"sha256:" and 64 hexadecimal digits. Empty: unknown."""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        digest: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "path", b"path", "size_bytes", b"size_bytes"]) -> None: ...
+
+global___CheckpointFile = CheckpointFile
+
+@typing.final
+class CheckpointSaved(google.protobuf.message.Message):
+    """A pointer to a saved state of the training, or to one shard of it. Said again for the same step, kind and shard, the
+    later word stands.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _State:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[CheckpointSaved._State.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: CheckpointSaved._State.ValueType  # 0
+        STAGED: CheckpointSaved._State.ValueType  # 1
+        """The state is copied aside and being written: it cannot be restored yet."""
+        DURABLE: CheckpointSaved._State.ValueType  # 2
+        """It is written."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: CheckpointSaved.State.ValueType  # 0
+    STAGED: CheckpointSaved.State.ValueType  # 1
+    """The state is copied aside and being written: it cannot be restored yet."""
+    DURABLE: CheckpointSaved.State.ValueType  # 2
+    """It is written."""
+
+    STEP_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    URI_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SHARD_FIELD_NUMBER: builtins.int
+    SHARDS_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    STAGED_US_FIELD_NUMBER: builtins.int
+    SAVED_US_FIELD_NUMBER: builtins.int
+    BLOCKED_S_FIELD_NUMBER: builtins.int
+    METRICS_JSON_FIELD_NUMBER: builtins.int
+    METADATA_JSON_FIELD_NUMBER: builtins.int
+    step: builtins.float
+    """Finite."""
+    kind: builtins.str
+    """What it holds: "full", "model", "optimizer" or "dataloader"."""
+    uri: builtins.str
+    """Where it lies: s3://bucket/key or file:///path, 1 to 4,096 bytes of UTF-8. With a trailing "/": all below it."""
+    state: global___CheckpointSaved.State.ValueType
+    shard: builtins.int
+    """Which of `shards` parts this is, from 0. The checkpoint is complete when all are DURABLE."""
+    shards: builtins.int
+    """1 to 65,536. 0 means 1."""
+    size_bytes: builtins.int
+    """0: unknown."""
+    digest: builtins.str
+    """Of a single object: "sha256:" and 64 hexadecimal digits. Empty: unknown."""
+    staged_us: builtins.int
+    """When the state was copied aside, and when it was written; microseconds. 0: unknown."""
+    saved_us: builtins.int
+    blocked_s: builtins.float
+    """Seconds for which the saving held the training up; 0: unknown."""
+    metrics_json: builtins.str
+    """Metrics at this step by name, and anything else worth knowing, as JSON objects of at most 64 KiB. Empty: none."""
+    metadata_json: builtins.str
+    @property
+    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CheckpointFile]:
+        """The files below `uri`, at most 100,000. Empty: `uri` is one object, or its files are not known."""
+
+    def __init__(
+        self,
+        *,
+        step: builtins.float = ...,
+        kind: builtins.str = ...,
+        uri: builtins.str = ...,
+        state: global___CheckpointSaved.State.ValueType = ...,
+        shard: builtins.int = ...,
+        shards: builtins.int = ...,
+        size_bytes: builtins.int = ...,
+        digest: builtins.str = ...,
+        files: collections.abc.Iterable[global___CheckpointFile] | None = ...,
+        staged_us: builtins.int = ...,
+        saved_us: builtins.int = ...,
+        blocked_s: builtins.float = ...,
+        metrics_json: builtins.str = ...,
+        metadata_json: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["blocked_s", b"blocked_s", "digest", b"digest", "files", b"files", "kind", b"kind", "metadata_json", b"metadata_json", "metrics_json", b"metrics_json", "saved_us", b"saved_us", "shard", b"shard", "shards", b"shards", "size_bytes", b"size_bytes", "staged_us", b"staged_us", "state", b"state", "step", b"step", "uri", b"uri"]) -> None: ...
+
+global___CheckpointSaved = CheckpointSaved
+
+@typing.final
 class Event(google.protobuf.message.Message):
     """Anything a run says that is not a frame."""
 
@@ -272,6 +468,7 @@ class Event(google.protobuf.message.Message):
     STARTED_FIELD_NUMBER: builtins.int
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     ENDED_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
     time_us: builtins.int
     """When it was said, microseconds."""
     @property
@@ -280,6 +477,8 @@ class Event(google.protobuf.message.Message):
     def attributes(self) -> global___AttributesSet: ...
     @property
     def ended(self) -> global___WriterEnded: ...
+    @property
+    def checkpoint(self) -> global___CheckpointSaved: ...
     def __init__(
         self,
         *,
@@ -287,10 +486,11 @@ class Event(google.protobuf.message.Message):
         started: global___WriterStarted | None = ...,
         attributes: global___AttributesSet | None = ...,
         ended: global___WriterEnded | None = ...,
+        checkpoint: global___CheckpointSaved | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["attributes", b"attributes", "ended", b"ended", "kind", b"kind", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "ended", b"ended", "kind", b"kind", "started", b"started", "time_us", b"time_us"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["started", "attributes", "ended"] | None: ...
+    def HasField(self, field_name: typing.Literal["attributes", b"attributes", "checkpoint", b"checkpoint", "ended", b"ended", "kind", b"kind", "started", b"started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "checkpoint", b"checkpoint", "ended", b"ended", "kind", b"kind", "started", b"started", "time_us", b"time_us"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["started", "attributes", "ended", "checkpoint"] | None: ...
 
 global___Event = Event
 
@@ -413,6 +613,8 @@ class Rejected(google.protobuf.message.Message):
         """A time is before 1970 or after 2200."""
         REJECTED_EVENT: Rejected._Reason.ValueType  # 7
         """An attribute or event is malformed."""
+        REJECTED_BEFORE_FORK: Rejected._Reason.ValueType  # 8
+        """A step is not after the one at which the run's branch began: there its history is another's."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why. Also the name of a counter, in lower case."""
@@ -432,6 +634,8 @@ class Rejected(google.protobuf.message.Message):
     """A time is before 1970 or after 2200."""
     REJECTED_EVENT: Rejected.Reason.ValueType  # 7
     """An attribute or event is malformed."""
+    REJECTED_BEFORE_FORK: Rejected.Reason.ValueType  # 8
+    """A step is not after the one at which the run's branch began: there its history is another's."""
 
     SEQUENCE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int

@@ -304,6 +304,22 @@ def test_acknowledged_segments_that_are_gone_are_not_missing(folder: Path) -> No
     assert state.counters() == {"records_missing": 2}
 
 
+CHECKPOINT = {
+    "step": 7.5,
+    "kind": "model",
+    "uri": "s3://bucket/key",
+    "state": "staged",
+    "shard": 3,
+    "shards": 8,
+    "size_bytes": 0,
+    "digest": "",
+    "files": [],
+    "staged_us": 9,
+    "saved_us": 0,
+    "blocked_s": 0.0,
+    "metrics": {},
+    "metadata": {},
+}
 EVENTS = [
     (
         {"time_us": 1, "kind": "started", "primary": True, "host": "h", "pid": 7},
@@ -332,6 +348,49 @@ EVENTS = [
     (
         {"time_us": 5, "kind": "ended", "outcome": "lost", "exception": "no \udc80 file"},
         pb.Event(time_us=5, ended=pb.WriterEnded(outcome=pb.WriterEnded.LOST, exception="no \\udc80 file")),
+    ),
+    (
+        {"time_us": 6, "kind": "checkpoint", "checkpoint": CHECKPOINT},
+        pb.Event(
+            time_us=6,
+            checkpoint=pb.CheckpointSaved(
+                step=7.5,
+                kind="model",
+                uri="s3://bucket/key",
+                state=pb.CheckpointSaved.STAGED,
+                shard=3,
+                shards=8,
+                staged_us=9,
+            ),
+        ),
+    ),
+    (
+        {
+            "time_us": 7,
+            "kind": "checkpoint",
+            "checkpoint": CHECKPOINT
+            | {
+                "state": "durable",
+                "files": [{"path": "a", "size_bytes": 1 << 40, "digest": "sha256:00"}],
+                "metrics": {"loss": 0.5},
+                "metadata": {"ü": [None]},
+            },
+        },
+        pb.Event(
+            time_us=7,
+            checkpoint=pb.CheckpointSaved(
+                step=7.5,
+                kind="model",
+                uri="s3://bucket/key",
+                state=pb.CheckpointSaved.DURABLE,
+                shard=3,
+                shards=8,
+                files=[pb.CheckpointFile(path="a", size_bytes=1 << 40, digest="sha256:00")],
+                staged_us=9,
+                metrics_json='{"loss": 0.5}',
+                metadata_json='{"\\u00fc": [null]}',
+            ),
+        ),
     ),
 ]
 
@@ -368,6 +427,9 @@ def test_events_travel_in_order_and_only_once(folder: Path) -> None:
         {"kind": "started", "time_us": 1, "primary": True, "host": "h", "pid": -1},
         {"kind": "attributes", "time_us": "now", "attributes": {}},
         {"kind": "attributes", "time_us": 1, "attributes": {"a": 7}},
+        {"kind": "checkpoint", "time_us": 1},
+        {"kind": "checkpoint", "time_us": 1, "checkpoint": CHECKPOINT | {"state": "exploded"}},
+        {"kind": "checkpoint", "time_us": 1, "checkpoint": CHECKPOINT | {"shard": -1}},
         {},
     ],
 )

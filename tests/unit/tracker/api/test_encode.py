@@ -49,6 +49,7 @@ def test_series_are_cut_where_a_label_changes() -> None:
     schema = pa.schema(
         [
             ("run_id", pa.dictionary(pa.int32(), pa.string())),
+            ("branch", pa.uint32()),
             ("name", pa.dictionary(pa.int32(), pa.string())),
             ("rank", pa.uint16()),
             ("x", pa.float64()),
@@ -57,22 +58,31 @@ def test_series_are_cut_where_a_label_changes() -> None:
         ]
     )
     chunks = [
-        (labels("r", "r"), labels("a", "a"), [0, 0], [1.0, 2.0], [1.0, 2.0], [1, 2]),
-        (labels("r", "r", "q"), labels("a", "b", "b"), [1, 1, 1], [1.0, 1.0, 1.0], [3.0, math.nan, 5.0], [3, 4, 5]),
+        (labels("r", "r"), [0, 0], labels("a", "a"), [0, 0], [1.0, 2.0], [1.0, 2.0], [1, 2]),
+        (
+            labels("r", "r", "q", "q"),
+            [0, 0, 0, 3],
+            labels("a", "b", "b", "b"),
+            [1, 1, 1, 1],
+            [1.0, 1.0, 1.0, 1.0],
+            [3.0, math.nan, 5.0, 6.0],
+            [3, 4, 5, 6],
+        ),
     ]
     batches = []
     for chunk in chunks:
         pairs = zip(chunk, schema, strict=True)
         columns = [one if isinstance(one, pa.Array) else pa.array(one, field.type) for one, field in pairs]
         batches.append(pa.record_batch(columns, schema=schema))
-    order = {("q", "b"): 0, ("r", "b"): 1, ("r", "a"): 2}
+    order = {("q", 3, "b"): 0, ("q", 0, "b"): 1, ("r", 0, "b"): 2, ("r", 0, "a"): 3}
     table = pa.Table.from_batches(batches)
     found = json.loads(series_json(table, order, with_time=True))["series"]
     assert found == [
-        {"run_id": "q", "name": "b", "rank": 1, "x": [1.0], "value": [5.0], "time": [5]},
-        {"run_id": "r", "name": "b", "rank": 1, "x": [1.0], "value": ["NaN"], "time": [4]},
-        {"run_id": "r", "name": "a", "rank": 0, "x": [1.0, 2.0], "value": [1.0, 2.0], "time": [1, 2]},
-        {"run_id": "r", "name": "a", "rank": 1, "x": [1.0], "value": [3.0], "time": [3]},
+        {"run_id": "q", "branch": 3, "name": "b", "rank": 1, "x": [1.0], "value": [6.0], "time": [6]},
+        {"run_id": "q", "branch": 0, "name": "b", "rank": 1, "x": [1.0], "value": [5.0], "time": [5]},
+        {"run_id": "r", "branch": 0, "name": "b", "rank": 1, "x": [1.0], "value": ["NaN"], "time": [4]},
+        {"run_id": "r", "branch": 0, "name": "a", "rank": 0, "x": [1.0, 2.0], "value": [1.0, 2.0], "time": [1, 2]},
+        {"run_id": "r", "branch": 0, "name": "a", "rank": 1, "x": [1.0], "value": [3.0], "time": [3]},
     ]
     bare = json.loads(series_json(table, order, with_time=False))["series"]
     assert bare == [{key: value for key, value in one.items() if key != "time"} for one in found]

@@ -21,6 +21,12 @@ BODY = {"runs": ["r"], "metrics": ["m"], "points": None}
 ANSWER = pa.table(
     {
         "run_id": ["r"],
+        "branch": pa.array([0], pa.uint32()),
+        "kind": [""],
+        "created_at": pa.array([0], pa.timestamp("us", "UTC")),
+        "lineage_run_id": pa.array([[]], pa.list_(pa.string())),
+        "lineage_branch": pa.array([[]], pa.list_(pa.uint32())),
+        "lineage_upto": pa.array([[]], pa.list_(pa.float64())),
         "run": pa.array([run_key("p", "r")], pa.uint64()),
         "metric": pa.array([metric_key("m")], pa.uint64()),
         "ranks": pa.array([1], pa.uint64()),

@@ -12,11 +12,11 @@ from tests.support import wire
 from tests.support.scripted_engine import ScriptedEngine
 from thalweg_tracker.errors import EngineBusyError
 from thalweg_tracker.ingest.committer import Committer
-from thalweg_tracker.ingest.decode import FrameBlock, StreamDecoder, StreamSchema, decode_hello
+from thalweg_tracker.ingest.decode import FrameBlock, StreamDecoder, StreamSchema
 from thalweg_tracker.ingest.events import WriterNews
 from thalweg_tracker.model import limits
 
-WRITER = decode_hello(wire.hello("r"))
+WRITER = wire.writer(wire.hello("r"))
 NEWS = WriterNews(WRITER, [], {}, wire.START_US)
 
 
@@ -28,7 +28,9 @@ def blocks(count: int = 1) -> list[FrameBlock]:
 
 def large() -> list[FrameBlock]:
     """A quarter of what may wait, on paper: its values are one number, seen many times; none of them is stored."""
-    schema = StreamSchema(np.array([], np.uint64), np.array([], np.intp), limits.INGEST_BUFFER_BYTES // 32)
+    schema = StreamSchema(
+        np.array([], np.uint64), np.array([], np.intp), np.array([], np.bool_), limits.INGEST_BUFFER_BYTES // 32
+    )
     values = np.broadcast_to(np.zeros((1, 1)), (1, schema.width))
     return [FrameBlock(WRITER, schema, np.zeros(1), np.zeros(1, np.int64), values, False, False)]
 

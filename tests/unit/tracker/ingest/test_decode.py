@@ -12,8 +12,9 @@ from tests.support import wire
 from thalweg.wire import limits
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.errors import RejectedError
-from thalweg_tracker.ingest.decode import StreamDecoder, attribute_problem, decode_hello, event_problem
-from thalweg_tracker.model.keys import metric_key, run_key
+from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello, event_problem
+from thalweg_tracker.model.checks import attribute_problem
+from thalweg_tracker.model.keys import metric_key
 
 R = pb.Rejected
 GOOD = wire.group(1, [100], [[7, 8]])
@@ -21,7 +22,7 @@ GOOD = wire.group(1, [100], [[7, 8]])
 
 def decoder() -> StreamDecoder:
     """The decoder of a stream that said Hello."""
-    return StreamDecoder(decode_hello(wire.hello("r")))
+    return StreamDecoder(wire.writer(wire.hello("r")))
 
 
 def reasons(decoded: Any) -> dict[int, int]:
@@ -67,7 +68,7 @@ def test_a_good_hello() -> None:
     """At the limits of everything."""
     greeting = wire.hello("é" * 64, writer=255, rank=65_535, project="...")
     writer = decode_hello(greeting)
-    assert (writer.run, writer.rank, writer.writer) == (run_key("...", "é" * 64), 65_535, 255)
+    assert (writer.run_id, writer.rank, writer.writer) == ("é" * 64, 65_535, 255)
 
 
 def raw(steps: int = 8, times: int = 8, values: int = 16, schema: int = 1) -> pb.FrameGroup:

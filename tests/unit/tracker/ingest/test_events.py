@@ -9,10 +9,10 @@ import pytest
 
 from tests.support import wire
 from thalweg.wire.v1 import records_pb2 as pb
-from thalweg_tracker.ingest.decode import decode_hello
-from thalweg_tracker.ingest.events import WriterNews, as_number, attribute_rows, ended_json, writer_rows
+from thalweg_tracker.ingest.events import WriterNews, attribute_rows, ended_json, writer_rows
+from thalweg_tracker.runs.attributes import as_number
 
-WRITER = decode_hello(wire.hello("r", writer=5, rank=2))
+WRITER = wire.writer(wire.hello("r", writer=5, rank=2))
 SEEN_US = wire.START_US + 99
 
 

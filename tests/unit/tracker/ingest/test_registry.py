@@ -15,7 +15,7 @@ from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.errors import EngineBusyError, RejectedError
 from thalweg_tracker.ingest.decode import decode_hello
 from thalweg_tracker.ingest.registry import Registry
-from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.model.keys import metric_key, run_key
 from thalweg_tracker.model.settings import EmbeddedStore
 
 NO_NAMES = pa.table({"metric": pa.array([], pa.uint64()), "name": pa.array([], pa.string())})
@@ -76,26 +76,26 @@ def test_a_failed_registration_is_not_remembered() -> None:
 
 def test_a_run_whose_key_is_taken_is_refused(engine: Engine) -> None:
     """The writer is told to choose another run_id; the run that has the key is untouched."""
-    writer = decode_hello(wire.hello("victim", project="taken"))
+    greeting = decode_hello(wire.hello("victim", project="taken"))
     row = {
         "project": ["taken"],
         "run_id": ["somebody else"],
         "branch": pa.array([0], pa.uint32()),
-        "run": pa.array([writer.run], pa.uint64()),
+        "run": pa.array([run_key("taken", "victim")], pa.uint64()),
         "created_at": pa.array([1], pa.timestamp("us", "UTC")),
     }
     engine.insert("runs", pa.table(row))
     with pytest.raises(RejectedError) as caught:
-        Registry(engine).register_run(writer, wire.START_US)
+        Registry(engine).place(greeting, wire.START_US)
     assert caught.value.code == "run_collision"
     assert engine.query("SELECT run_id FROM runs WHERE project = 'taken'")["run_id"].to_pylist() == ["somebody else"]
 
 
 def test_a_run_is_registered_once(engine: Engine) -> None:
     """By one server; a second one adds a row that changes nothing."""
-    writer = decode_hello(wire.hello("once", project="once"))
+    greeting = decode_hello(wire.hello("once", project="once"))
     registry = Registry(engine)
     for registering, rows in ((registry, 1), (registry, 1), (Registry(engine), 2)):
-        registering.register_run(writer, wire.START_US)
+        registering.place(greeting, wire.START_US)
         found = engine.query("SELECT count() AS n FROM runs WHERE project = 'once'")
         assert 1 <= found["n"].to_pylist()[0] <= rows

@@ -29,7 +29,7 @@ from thalweg_tracker.query.runs import nest, read_json
 )
 def test_paths_become_branches(pairs: list[tuple[str, str]], tree: dict[str, Any]) -> None:
     """Where a path is both a leaf and a branch, nothing is lost: the leaf is at ""."""
-    assert nest(pairs) == tree
+    assert nest(dict(pairs)) == tree
 
 
 @pytest.mark.parametrize(

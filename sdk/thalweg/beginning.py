@@ -1,0 +1,165 @@
+"""How a run begins in this process: new, continued, forked or rewound. Owns what `init` asks the server for that.
+
+Without a server the same is written down for it (`layout.Origin`), as far as it does not need the server's knowledge.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from thalweg.api_client import ApiClient, run_path
+from thalweg.checkpoints.points import LATEST_CHECKPOINT, ForkPoint, parse_point
+from thalweg.console import say
+from thalweg.errors import InputError, NotFoundError, ServerError, SettingError, UnreachableError
+from thalweg.settings import Settings
+from thalweg.spool.layout import Origin
+from thalweg.values import shorten
+from thalweg.wire import limits
+from thalweg.wire.run_ids import generate_run_id
+
+_RESUME_TIMEOUT_S: Final = 3.0
+_ORDER_TIMEOUT_S: Final = 60.0
+"""For a fork or rewind: the server may have to look at the objects of checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What is known of a run before its first record."""
+
+    run_id: str
+    next_step: float = 0.0
+    origin: Origin | None = None
+    inherited: Mapping[str, Any] = field(default_factory=dict)  # config, nested
+
+    @property
+    def fork_step(self) -> float | None:
+        """The last inherited step; None where there is none."""
+        if self.origin is None or not math.isfinite(self.origin.step):
+            return None
+        return self.origin.step
+
+
+def begin(settings: Settings, fork_from: str | None, rewind_to: float | str | None, attempt: str | None) -> Beginning:
+    """Decides it. Raises SettingError, InputError, NotFoundError, ServerError."""
+    if settings.mode == "disabled":
+        return Beginning(settings.run_id or generate_run_id())
+    if fork_from is not None and rewind_to is not None:
+        raise InputError("cannot both fork and rewind: give `fork_from` for a new run, `rewind_to` for the same one")
+    if fork_from is not None:
+        return _fork(settings, parse_point(fork_from), None)
+    if rewind_to is not None:
+        return _rewind(settings, rewind_to, attempt)
+    if settings.run_id is None:
+        return Beginning(generate_run_id())
+    return Beginning(settings.run_id, _next_step(settings, settings.run_id))
+
+
+def fork_of(settings: Settings, parent_run_id: str, parent_branch: int | None, step: float) -> Beginning:
+    """The beginning of a fork of a run that is at hand."""
+    if settings.mode == "disabled":
+        return Beginning(settings.run_id or generate_run_id())
+    return _fork(settings, ForkPoint(None, parent_run_id, step, False), parent_branch)
+
+
+def _next_step(settings: Settings, run_id: str) -> float:
+    """First automatic step: where the run already stands on the server, it goes on after its last step."""
+    if settings.mode != "online":
+        return 0.0
+    path = run_path(settings.project, run_id)
+    try:
+        last_step = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path)["last_step"]
+        return 0.0 if last_step is None else float(last_step) + 1
+    except NotFoundError:
+        return 0.0
+    except (ServerError, KeyError, TypeError, ValueError) as error:  # ..., or something else answers there
+        say(f"automatic steps of run {run_id} start at 0: {error}")
+        return 0.0
+
+
+def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning:
+    """Asks for the fork; without a server a numbered step is written down for it."""
+    if point.project not in (None, settings.project):
+        raise InputError(
+            f"cannot fork run {point.run_id} of project {point.project} in project {settings.project}:"
+            " a fork lies in the project of its parent"
+        )
+    if point.step is None and not point.latest_checkpoint:
+        raise InputError(
+            f"cannot fork run {point.run_id}: at which step? Give {point.run_id}@STEP or"
+            f" {point.run_id}@{LATEST_CHECKPOINT}"
+        )
+    run_id = settings.run_id or generate_run_id()
+    order = {"run_id": run_id, "step": LATEST_CHECKPOINT if point.step is None else point.step, "branch": branch}
+    path = f"{run_path(settings.project, point.run_id)}/fork"
+    answer = _order(settings, path, order, f"fork run {point.run_id}")
+    if answer is None:
+        assert point.step is not None, point
+        return Beginning(run_id, point.step + 1, Origin("fork", point.run_id, branch, point.step))
+    step = float(answer["fork_step"])
+    if answer["is_ahead"]:
+        last = answer["parent_last_step"]
+        stands = "has no points yet" if last is None else f"stands at step {float(last):g}"
+        say(f"run {point.run_id} {stands}: what it logs up to step {step:g} will be seen from {run_id} too")
+    origin = Origin("fork", point.run_id, answer["parent"]["branch"], step)
+    return Beginning(run_id, _next_step(settings, run_id), origin, answer["config"])
+
+
+def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> Beginning:
+    """Asks for the branch of this attempt; without a server a numbered step is written down for it."""
+    if settings.run_id is None:
+        raise SettingError("run_id", None, "the id of the run to rewind (or THALWEG_RUN_ID)")
+    run_id = settings.run_id
+    step = _rewind_step(rewind_to)
+    label = settings.attempt if attempt is None else _checked(attempt)
+    if label is None and settings.rank:
+        raise SettingError(
+            "attempt",
+            None,
+            f"what names this start of the training in all its processes: rank {settings.rank} is not alone",
+        )
+    label = label or uuid.uuid4().hex
+    order = {"step": LATEST_CHECKPOINT if step is None else step, "attempt": label, "rank": settings.rank}
+    answer = _order(settings, f"{run_path(settings.project, run_id)}/rewind", order, f"rewind run {run_id}")
+    if answer is None:
+        assert step is not None
+        return Beginning(run_id, step + 1, Origin("rewind", step=step, attempt=label))
+    if answer["kind"] == "start":
+        return Beginning(run_id, 0.0, Origin("start", attempt=label), answer["config"])
+    after = float(answer["fork_step"])
+    origin = Origin("rewind", step=after, attempt=label, branch=answer["branch"])
+    return Beginning(run_id, _next_step(settings, run_id), origin, answer["config"])
+
+
+def _rewind_step(rewind_to: object) -> float | None:
+    """None for the latest checkpoint."""
+    if rewind_to == LATEST_CHECKPOINT:
+        return None
+    if isinstance(rewind_to, (int, float)) and not isinstance(rewind_to, bool) and math.isfinite(rewind_to):
+        return float(rewind_to)
+    raise InputError(f"cannot rewind to {shorten(rewind_to)}: wanted a step, or {LATEST_CHECKPOINT!r}")
+
+
+def _checked(attempt: str) -> str:
+    if not isinstance(attempt, str) or not 1 <= len(attempt.encode(errors="replace")) <= limits.ATTEMPT_MAX_BYTES:
+        raise SettingError("attempt", attempt, f"a text of 1 to {limits.ATTEMPT_MAX_BYTES} bytes")
+    return attempt
+
+
+def _order(settings: Settings, path: str, order: Mapping[str, Any], what: str) -> Any:
+    """The server's answer; None where there is none, and the order can be written down for later."""
+    needs_server = order["step"] == LATEST_CHECKPOINT
+    if settings.mode == "offline":
+        if needs_server:
+            raise InputError(f"cannot {what} at its latest checkpoint offline: give the step")
+        return None
+    try:
+        return ApiClient(settings.url, settings.token, _ORDER_TIMEOUT_S).post(path, dict(order))
+    except UnreachableError as error:
+        if needs_server:
+            raise
+        say(f"{error} The order to {what} at step {order['step']:g} is recorded with the run.")
+        return None

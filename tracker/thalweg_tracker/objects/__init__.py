@@ -1,0 +1,1 @@
+"""Where checkpoints lie: one contract, two stores (S3 and its like, a folder), behind `contract.ObjectStore`."""

@@ -1,0 +1,117 @@
+"""Runs as readers name them, to the branches and segments in which their points lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import NotFoundError
+from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segments
+from thalweg_tracker.lineage.tree import START, Kind
+from thalweg_tracker.model import limits
+from thalweg_tracker.model.keys import RunKey, run_key
+from thalweg_tracker.runs.branches import read_lineage
+from thalweg_tracker.sql import load
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """A run, or one branch of it. None: the newest branch."""
+
+    run_id: str
+    branch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchOrigin:
+    """How one branch of a run began."""
+
+    branch: int
+    kind: Kind
+    parent: Branch | None
+    fork_step: float | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One branch of a run as it is read: where its points lie."""
+
+    project: str
+    run_id: str
+    branch: int
+    key: RunKey
+    lineage: Lineage
+    segments: tuple[Segment, ...]  # by ascending steps; its own last
+    branches: tuple[BranchOrigin, ...]  # of the run, by number
+
+    @property
+    def keys(self) -> list[RunKey]:
+        """Keys of all on the way from the root, itself last: also of those that have no visible points."""
+        return [run_key(self.project, one.branch.run_id, one.branch.number) for one in self.lineage]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all its points are its own."""
+        return len(self.segments) == 1
+
+    @property
+    def fork_step(self) -> float | None:
+        """The step after which it goes its own way; None for one that began from nothing."""
+        return self.lineage[-2].upto if len(self.lineage) > 1 else None
+
+
+def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Sequence[RunRef] = ()) -> list[RunView]:
+    """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`."""
+    where = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in (*refs, *also)))}
+    rows = engine.query(load("run_branches"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    found: dict[str, dict[int, tuple[BranchOrigin, Lineage]]] = {}
+    for row in sorted(rows, key=lambda row: bool(row["kind"])):  # what tells of an origin comes last, and stands
+        branch = Branch(row["run_id"], row["branch"])
+        lineage = read_lineage(row) or root(branch)
+        found.setdefault(branch.run_id, {})[branch.number] = (_origin(row, lineage), lineage)
+    present = [ref for ref in also if ref.run_id in found and (ref.branch is None or ref.branch in found[ref.run_id])]
+    return [_view(project, ref, found.get(ref.run_id, {})) for ref in (*refs, *present)]
+
+
+def _origin(row: dict[str, Any], lineage: Lineage) -> BranchOrigin:
+    above = lineage[-2] if len(lineage) > 1 else None
+    return BranchOrigin(
+        branch=lineage[-1].branch.number,
+        kind=row["kind"] or START,
+        parent=above.branch if above else None,
+        fork_step=above.upto if above else None,
+        created_at=row["created_at"],
+    )
+
+
+def _view(project: str, ref: RunRef, found: dict[int, tuple[BranchOrigin, Lineage]]) -> RunView:
+    if not found:
+        raise NotFoundError(
+            "run_not_found",
+            f"there is no run {ref.run_id!r} in project {project!r}",
+            "GET /api/v1/projects/{project}/runs lists the runs.",
+        )
+    newest = max(found, key=lambda number: (number > 0, found[number][0].created_at, number))
+    branch = newest if ref.branch is None else ref.branch
+    if branch not in found:
+        numbers = ", ".join(map(str, sorted(found)))
+        raise NotFoundError("branch_not_found", f"run {ref.run_id!r} has no branch {branch}: it has {numbers}")
+    return view_of(project, found[branch][1], tuple(found[number][0] for number in sorted(found)))
+
+
+def view_of(project: str, lineage: Lineage, branches: tuple[BranchOrigin, ...] = ()) -> RunView:
+    """The view that a lineage is."""
+    own = lineage[-1].branch
+    key = run_key(project, own.run_id, own.number)
+    return RunView(project, own.run_id, own.number, key, lineage, segments(project, lineage), branches)
+
+
+def branch_points(engine: Engine, project: str, run_id: str) -> list[tuple[int, float]]:
+    """Up to where branches of a run are seen from forks, rewinds, and forks of those: (branch, last visible step)."""
+    where = {"project": project, "run_id": run_id}
+    rows = engine.query(load("branch_points"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    return [(row["branch"], row["fork_step"]) for row in rows]

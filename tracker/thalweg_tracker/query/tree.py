@@ -1,0 +1,92 @@
+"""The tree of a project's branches, and the way from the root to one of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from thalweg.wire import policy
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.lineage.chain import changes
+from thalweg_tracker.lineage.tree import START as BEGUN
+from thalweg_tracker.lineage.tree import Kind
+from thalweg_tracker.model import limits
+from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.query.lineage import RunRef, RunView, find_views
+from thalweg_tracker.query.metrics import metric_of_runs
+from thalweg_tracker.query.runs import as_text, attributes_of, config_of, read_json
+from thalweg_tracker.sql import load
+
+
+@dataclass(frozen=True, slots=True)
+class TreePlace:
+    """A place in the tree, which goes from old to new: everything after it."""
+
+    created_us: int
+    run_id: str
+    branch: int
+
+
+START: Final = TreePlace(-(2**62), "", -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A branch on the way from the root. `changes`: JSON texts by path, before and after, empty where absent."""
+
+    name: str
+    created_at: datetime | None
+    kind: Kind
+    fork_step: float | None
+    changes: dict[str, tuple[Any, Any]]
+
+
+def list_tree(engine: Engine, project: str, metric: str, place: TreePlace, limit: int) -> list[dict[str, Any]]:
+    """Branches of a project, oldest first, with what is known of a metric of their own points."""
+    where: dict[str, Any] = {
+        "project": project,
+        "created_after": place.created_us,
+        "id_after": place.run_id,
+        "branch_after": place.branch,
+        "limit": limit,
+        "lost_before": int((time.time() - policy.LOST_AFTER_S) * 1e6),
+    }
+    rows = engine.query(load("tree"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    known = metric_of_runs(engine, metric_key(metric), [row["key"] for row in rows]) if metric and rows else {}
+    return [{**row, "name": as_text(row["name"]), "metric": known.get(row["key"])} for row in rows]
+
+
+def list_children(engine: Engine, view: RunView) -> list[dict[str, Any]]:
+    """What continues a branch itself, oldest first: run_id, branch, kind, fork_step, created_at."""
+    where: dict[str, Any] = {"project": view.project, "run_id": view.run_id, "branch": view.branch}
+    rows: list[dict[str, Any]] = engine.query(load("children"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    return rows
+
+
+def way_from_root(engine: Engine, view: RunView) -> list[Entry]:
+    """The branches of a lineage with what each changed of the config that it inherited."""
+    layers = attributes_of(engine, view)
+    refs = [RunRef(one.branch.run_id, one.branch.number) for one in view.lineage]
+    present = find_views(engine, view.project, [], also=refs)
+    origins = {(one.run_id, origin.branch): origin for one in present for origin in one.branches}
+    differences = changes([config_of(layer) for layer in layers])
+    entries = []
+    for one, layer, different in zip(view.lineage, layers, differences, strict=True):
+        origin = origins.get((one.branch.run_id, one.branch.number))
+        read = {path: (_value(before), _value(after)) for path, (before, after) in sorted(different.items())}
+        entries.append(
+            Entry(
+                name=as_text(layer.get("run.name", "")),
+                created_at=origin.created_at if origin else None,
+                kind=origin.kind if origin else BEGUN,
+                fork_step=origin.fork_step if origin else None,
+                changes=read,
+            )
+        )
+    return entries
+
+
+def _value(text: str) -> Any:
+    return read_json(text) if text else None

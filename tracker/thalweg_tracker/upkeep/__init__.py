@@ -1,0 +1,1 @@
+"""What is done to checkpoints: looked at in the object store, resolved, pruned. Owns `checkpoint_checks`; no HTTP."""

@@ -1,0 +1,107 @@
+"""Which objects a shard consists of: those of its manifest, one, or all in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thalweg_tracker.checkpoints.places import UploadPlace, file_uri, last_level, path_below
+from thalweg_tracker.checkpoints.state import Checkpoint, Word
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.lineage.chain import Segment
+from thalweg_tracker.objects.contract import ObjectStore
+from thalweg_tracker.query.checkpoints import Manifest, read_manifests
+from thalweg_tracker.query.lineage import RunView
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One object of a shard, as it was told. `path`: below the shard's URI; of a single object its name."""
+
+    path: str
+    uri: str
+    size_bytes: int  # 0: not known, or empty
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The objects of a shard. `is_folder`: they are not known by name, but are all that is in the folder."""
+
+    word: Word
+    files: tuple[StoredFile, ...]
+    is_folder: bool
+
+
+def read_contents(
+    engine: Engine, objects: ObjectStore | None, view: RunView, checkpoint: Checkpoint
+) -> dict[tuple[str, int], Content]:
+    """The contents of the shards of a checkpoint, by kind and number."""
+    manifests = read_manifests(engine, view.project, checkpoint.place)
+    (segment,) = (one for one in view.segments if one.run == checkpoint.place.run)
+    return {
+        (part.word.kind, part.word.shard): _content(objects, view.project, segment, part.word, manifests)
+        for part in checkpoint.parts
+    }
+
+
+async def listed(objects: ObjectStore | None, content: Content, limit: int) -> tuple[StoredFile, ...]:
+    """The objects of a shard, those of a folder as they are there, at most `limit`. Raises ObjectStoreError.
+
+    Without a store that can look there, a folder stands for itself.
+    """
+    folder = content.word.uri
+    if not content.is_folder:
+        return content.files[:limit]
+    if objects is None or not objects.readable(folder):
+        return (StoredFile("", folder, content.word.size_bytes, content.word.digest),)
+    infos = await objects.list_objects(folder, limit)
+    return tuple(StoredFile(path_below(folder, info.uri), info.uri, info.size_bytes, "") for info in infos)
+
+
+def _content(
+    objects: ObjectStore | None,
+    project: str,
+    segment: Segment,
+    word: Word,
+    manifests: Mapping[tuple[str, int], Manifest],
+) -> Content:
+    manifest = manifests.get((word.kind, word.shard))
+    if manifest is not None and manifest.uri == word.uri:
+        return Content(word, _files(objects, project, segment, word, manifest.files), is_folder=False)
+    if word.uri.endswith("/"):
+        return Content(word, (), is_folder=True)
+    return Content(word, (StoredFile(last_level(word.uri), word.uri, word.size_bytes, word.digest),), is_folder=False)
+
+
+def _files(
+    objects: ObjectStore | None, project: str, segment: Segment, word: Word, files: Sequence[dict[str, Any]]
+) -> tuple[StoredFile, ...]:
+    """Manifests name files as they were on the training host; the names of uploads are quoted by the store."""
+    upload = _upload_of(objects, project, segment, word)
+    return tuple(
+        StoredFile(
+            file["path"],
+            objects.uri_for(*upload.levels(file["path"])) if objects and upload else file_uri(word.uri, file["path"]),
+            file["size_bytes"],
+            file["digest"],
+        )
+        for file in files
+    )
+
+
+def _upload_of(objects: ObjectStore | None, project: str, segment: Segment, word: Word) -> UploadPlace | None:
+    """The upload whose folder the URI is; None if it is another folder."""
+    if objects is None or not objects.covers(word.uri) or not word.uri.endswith("/"):
+        return None
+    place = UploadPlace(
+        project=project,
+        run_id=segment.run_id,
+        branch=segment.branch,
+        step=word.place.step,
+        kind=word.kind,
+        shard=word.shard,
+        upload=word.uri.split("/")[-2],
+    )
+    return place if objects.uri_for(*place.levels()) == word.uri else None

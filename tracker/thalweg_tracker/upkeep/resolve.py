@@ -1,0 +1,133 @@
+"""Hands out the checkpoint to go on from: the nearest at or before a step, or the best, that is really there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from thalweg_tracker.checkpoints.retention import Mode
+from thalweg_tracker.checkpoints.state import Checkpoint
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import NotFoundError, RejectedError
+from thalweg_tracker.objects.contract import ObjectStore
+from thalweg_tracker.query.checkpoint_values import default_mode, read_values
+from thalweg_tracker.query.checkpoints import NO_TEXTS, Texts, read_texts, walk
+from thalweg_tracker.query.lineage import RunView
+from thalweg_tracker.upkeep.contents import StoredFile, listed, read_contents
+from thalweg_tracker.upkeep.verify import Verifier
+
+SKIPPED_MAX: Final = 100
+FILES_MAX: Final = 100_000
+_URLS_AT_ONCE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which checkpoint. `kind` empty: with all its kinds. `best`: a metric, instead of the nearest one."""
+
+    step: float = math.inf
+    kind: str = ""
+    best: str = ""
+    mode: Mode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileUrl:
+    """A file of a checkpoint. `url` None: the server does not hand it out."""
+
+    kind: str
+    shard: int
+    file: StoredFile
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A checkpoint, and those that would have come before it, the nearest first, at most SKIPPED_MAX."""
+
+    checkpoint: Checkpoint
+    skipped: tuple[Checkpoint, ...]
+    skipped_more: int
+
+
+class Resolver:
+    """Finds checkpoints. See `Verifier` for its thread."""
+
+    def __init__(self, engine: Engine, objects: ObjectStore | None, verifier: Verifier) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._verifier = verifier
+
+    async def find(self, view: RunView, wish: Wish, *, verify: bool = True) -> Found:
+        """The first that is good, looked at before it is handed out. Raises NotFoundError "no_checkpoint"."""
+        skipped: list[Checkpoint] = []
+        candidates = await asyncio.to_thread(_candidates, self._engine, view, wish)
+        while (one := await asyncio.to_thread(_next_good, candidates, skipped)) is not None:
+            if verify:
+                (one,) = await self._verifier.verify(view, [one])
+            if one.is_good:
+                return Found(one, tuple(skipped[:SKIPPED_MAX]), max(0, len(skipped) - SKIPPED_MAX))
+            skipped.append(one)
+        raise _nothing(view, wish, skipped)
+
+    async def texts(self, view: RunView, checkpoint: Checkpoint) -> Texts:
+        """What it tells of itself."""
+        found = await asyncio.to_thread(read_texts, self._engine, view.project, [checkpoint])
+        return found.get(checkpoint.place, NO_TEXTS)
+
+    async def files(self, view: RunView, checkpoint: Checkpoint) -> list[FileUrl]:
+        """Its files with URLs to get them from. Raises RejectedError "too_many_files", ObjectStoreError."""
+        contents = await asyncio.to_thread(read_contents, self._engine, self._objects, view, checkpoint)
+        found: list[FileUrl] = []
+        for (kind, shard), content in sorted(contents.items()):
+            files = await listed(self._objects, content, FILES_MAX + 1)
+            if len(found) + len(files) > FILES_MAX:
+                raise RejectedError(
+                    "too_many_files",
+                    f"the checkpoint at step {checkpoint.place.step:g} has more than {FILES_MAX} files",
+                    "Ask for one `kind`.",
+                )
+            for at, file in enumerate(files):
+                if at % _URLS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # signing is work for the processor: others take their turns
+                found.append(FileUrl(kind, shard, file, await self._url(file.uri)))
+        return found
+
+    async def _url(self, uri: str) -> str | None:
+        if self._objects is None or not self._objects.downloadable(uri):
+            return None
+        return await self._objects.presign_get(uri)
+
+
+def _candidates(engine: Engine, view: RunView, wish: Wish) -> Iterator[Checkpoint]:
+    """Those that may be handed out, the most wished first."""
+    found = walk(engine, view, before=math.nextafter(wish.step, math.inf), kind=wish.kind)
+    if not wish.best:
+        return found
+    every = list(found)
+    values = read_values(engine, view, every, wish.best)
+    sign = 1 if (wish.mode or default_mode(wish.best)) == "min" else -1
+    ranked = [one for one in every if one.place.step in values]
+    return iter(sorted(ranked, key=lambda one: (sign * values[one.place.step], -one.place.step)))
+
+
+def _next_good(candidates: Iterator[Checkpoint], skipped: list[Checkpoint]) -> Checkpoint | None:
+    for one in candidates:
+        if one.is_good:
+            return one
+        skipped.append(one)
+    return None
+
+
+def _nothing(view: RunView, wish: Wish, skipped: Sequence[Checkpoint]) -> NotFoundError:
+    of_kind = f" of kind {wish.kind!r}" if wish.kind else ""
+    upto = "" if wish.step == math.inf else f" at or before step {wish.step:g}"
+    by = f" with a value of {wish.best!r}" if wish.best else ""
+    first = skipped[0] if skipped else None
+    hint = f"That at step {first.place.step:g} is {first.state}: {first.detail or 'see its list'}" if first else ""
+    return NotFoundError(
+        "no_checkpoint", f"run {view.run_id!r} has no complete checkpoint{of_kind}{upto}{by} to go on from", hint
+    )
