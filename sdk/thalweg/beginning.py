@@ -105,7 +105,7 @@ def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning
         stands = "has no points yet" if last is None else f"stands at step {float(last):g}"
         say(f"run {point.run_id} {stands}: what it logs up to step {step:g} will be seen from {run_id} too")
     origin = Origin("fork", point.run_id, answer["parent"]["branch"], step)
-    return Beginning(run_id, _next_step(settings, run_id), origin, answer["config"])
+    return Beginning(run_id, max(_next_step(settings, run_id), step + 1), origin, answer["config"])
 
 
 def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> Beginning:
@@ -131,7 +131,7 @@ def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> 
         return Beginning(run_id, 0.0, Origin("start", attempt=label), answer["config"])
     after = float(answer["fork_step"])
     origin = Origin("rewind", step=after, attempt=label, branch=answer["branch"])
-    return Beginning(run_id, _next_step(settings, run_id), origin, answer["config"])
+    return Beginning(run_id, max(_next_step(settings, run_id), after + 1), origin, answer["config"])
 
 
 def _rewind_step(rewind_to: object) -> float | None:

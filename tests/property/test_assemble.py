@@ -92,7 +92,7 @@ def logged(draw: st.DrawFn) -> Logged:
 def _schema(names: Sequence[str]) -> tuple[list[str], StreamSchema]:
     keys = np.array([KEYS[name] for name in names], np.uint64)
     order = np.argsort(keys)
-    return list(names), StreamSchema(keys[order], order, len(names))
+    return list(names), StreamSchema(keys[order], order, np.zeros(len(names), np.bool_), len(names))
 
 
 def told(value: float) -> float | str:

@@ -42,6 +42,7 @@ class _Order:
     skip: int
     times: int
     fault: Fault
+    path: str
 
 
 @dataclass
@@ -73,9 +74,9 @@ class UploadServer:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
 
-    def on(self, kind: str, fault: Fault, *, skip: int = 0, times: int = 1) -> None:
-        """After `skip` requests of this kind, the next `times` go wrong."""
-        self._orders.append(_Order(kind, skip, times, fault))
+    def on(self, kind: str, fault: Fault, *, path: str = "", skip: int = 0, times: int = 1) -> None:
+        """After `skip` requests of this kind, the next `times` go wrong. `path`: only those of this file (put, get)."""
+        self._orders.append(_Order(kind, skip, times, fault, path))
 
     def heal(self) -> None:
         """Nothing goes wrong any more."""
@@ -89,12 +90,17 @@ class UploadServer:
         """How many requests of a kind there were."""
         return self.asked.count(kind)
 
-    def fault_of(self, kind: str) -> Fault | None:
+    def path_of(self, query: dict[str, str]) -> str:
+        """Of the file that a URL is of."""
+        upload = self.uploads.get(query.get("upload", ""))
+        return upload.body["path"] if upload else query.get("uri", "").rpartition("/")[2]
+
+    def fault_of(self, kind: str, path: str = "") -> Fault | None:
         """What is to go wrong with this request."""
         with self._lock:
             self.asked.append(kind)
             for order in self._orders:
-                if order.kind != kind or order.times == 0:
+                if order.kind != kind or order.times == 0 or order.path not in ("", path):
                     continue
                 if order.skip:
                     order.skip -= 1
@@ -264,7 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, json.dumps(answer).encode())
 
     def do_PUT(self) -> None:
-        fault = self.served.fault_of("put")
+        fault = self.served.fault_of("put", self.served.path_of(self._query()))
         data = self._read(fault)
         if data is None or self._is_expired():
             return
@@ -279,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"", ("ETag", f'"{etag}"'), *(fault.headers if fault else ()))
 
     def do_GET(self) -> None:
-        fault = self.served.fault_of("get")
+        fault = self.served.fault_of("get", self.served.path_of(self._query()))
         if fault is not None and fault.status:
             self._answer(fault.status, fault.body)
             return

@@ -34,6 +34,7 @@ from thalweg.checkpoints.progress import Progress, Reporter
 from thalweg.checkpoints.remote import RemoteFile, arrange, is_single_object, read_files, stamp_of
 from thalweg.checkpoints.sink import Sink
 from thalweg.checkpoints.transfer import (
+    EXPIRED_MAX,
     ExpiredError,
     ForgottenError,
     Pace,
@@ -51,7 +52,6 @@ FILES_AT_ONCE: Final = 4
 _STAMP_FILE: Final = "stamp.json"
 _LOCK_FILE: Final = "lock"
 _BLOCK_BYTES: Final = 1 << 20
-_EXPIRED_MAX: Final = 3  # URLs of a file that are refused
 _WRONG_MAX: Final = 2  # downloads of a file that turn out to be another's content
 
 Resolved = Mapping[str, Any]
@@ -309,7 +309,7 @@ class _Download:
             except ExpiredError as error:
                 expired = expired + 1 if sink.size_bytes <= expired_at_bytes else 1
                 expired_at_bytes = sink.size_bytes
-                if expired == _EXPIRED_MAX:
+                if expired == EXPIRED_MAX:
                     raise RefusedError(str(error)) from error
                 self._renew(file, url)
                 raise

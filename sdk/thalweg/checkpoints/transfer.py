@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 ATTEMPTS_MAX: Final = 12
 """Of one request: about a minute."""
+EXPIRED_MAX: Final = 4
+"""URLs of one part or file that are refused one after the other."""
 BLOCK_BYTES: Final = 256 << 10
 
 _TIMEOUT_S: Final = 60.0  # of each block

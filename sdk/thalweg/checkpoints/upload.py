@@ -24,6 +24,7 @@ from thalweg.checkpoints.progress import Progress, Reporter
 from thalweg.checkpoints.record import manifest_problem
 from thalweg.checkpoints.transfer import (
     BLOCK_BYTES,
+    EXPIRED_MAX,
     ExpiredError,
     ForgottenError,
     OtherBytesError,
@@ -40,7 +41,6 @@ from thalweg.values import shorten
 FILES_AT_ONCE: Final = 4
 
 _BEGINS_MAX: Final = 3  # of one file, where the store forgets its uploads
-_EXPIRED_MAX: Final = 3  # URLs of a part that are refused
 _NO_FILE: Final = "empty"
 _REST_MAX_CHARS: Final = 256 << 10  # of a record without its manifest: URI, metrics and metadata
 
@@ -258,7 +258,7 @@ class _Upload:
             except ExpiredError as error:
                 urls.drop(number, url)
                 expired += 1
-                if expired == _EXPIRED_MAX:
+                if expired == EXPIRED_MAX:
                     raise RefusedError(str(error)) from error
                 raise
             except RetryLaterError:

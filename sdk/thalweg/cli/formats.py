@@ -64,6 +64,11 @@ def duration(span: timedelta) -> str:
     return f"{minutes}m {seconds % 60:02d}s" if minutes else f"{seconds}s"
 
 
+def seconds(span_s: float) -> str:
+    """A duration in seconds, a short one with its fraction."""
+    return f"{span_s:.3g}s" if span_s < 10 else duration(timedelta(seconds=span_s))
+
+
 def run_duration(run: Mapping[str, Any], now: datetime) -> str:
     """How long a run of the API has run, or ran; while it is out of sight, until it was last seen."""
     end = run["ended_at"] or (None if run["status"] == "running" else run["last_seen_at"])

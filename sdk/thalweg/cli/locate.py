@@ -1,28 +1,35 @@
-"""From what a user types for a run to the run: `project/run_id`, or `run_id` alone."""
+"""From what a user types for a run to the run: `project/run_id`, or `run_id` alone, and a place in it: `run@step`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from thalweg.api_client import ApiClient, run_path
+from thalweg.checkpoints.points import ForkPoint, parse_point
 from thalweg.errors import InputError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedRun:
-    """A run that is there. `document` is the server's answer for it."""
+    """A run that is there. `document` is the server's answer for it, on `branch`, the newest if that is None."""
 
     project: str
     run_id: str
     document: dict[str, Any]
+    branch: int | None = None
 
     @property
     def path(self) -> str:
         """Path of the run in the API."""
         return run_path(self.project, self.run_id)
+
+    @property
+    def label(self) -> str:
+        """How a user names it."""
+        return f"{self.project}/{self.run_id}"
 
 
 def split(text: str, project: str | None) -> tuple[str | None, str]:
@@ -35,9 +42,27 @@ def split(text: str, project: str | None) -> tuple[str | None, str]:
     return named or None, run_id
 
 
-def locate(client: ApiClient, text: str, project: str | None) -> LocatedRun:
+def locate(client: ApiClient, text: str, project: str | None, branch: int | None = None) -> LocatedRun:
     """The run that `text` names; without a project it is looked for in all. Raises NotFoundError, InputError."""
-    named, run_id = split(text, project)
+    found = _find(client, *split(text, project))
+    if branch is None:
+        return found
+    return replace(found, document=client.get(found.path, branch=branch), branch=branch)
+
+
+def locate_point(
+    client: ApiClient, text: str, project: str | None, branch: int | None = None
+) -> tuple[LocatedRun, ForkPoint]:
+    """The run and the place in it that RUN, RUN@STEP or RUN@latest-checkpoint names. Raises as `locate`."""
+    try:
+        point = parse_point(text)
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
+    named = f"{point.project}/{point.run_id}" if point.project else point.run_id
+    return locate(client, named, project, branch), point
+
+
+def _find(client: ApiClient, named: str | None, run_id: str) -> LocatedRun:
     if named is not None:
         return LocatedRun(named, run_id, client.get(run_path(named, run_id)))
     projects = [entry["project"] for entry in client.pages("/projects", "projects")]

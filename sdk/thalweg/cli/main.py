@@ -25,6 +25,10 @@ _COMMANDS: Final = {
     "runs": ("thalweg.cli.runs:runs", "List runs: of one project, or the newest of all."),
     "show": ("thalweg.cli.show:show", "Show one run: config, health, metrics."),
     "tail": ("thalweg.cli.tail:tail", "Print the last points of a run, and new ones as they come."),
+    "tree": ("thalweg.cli.tree:tree", "Draw which runs of a project continue which."),
+    "fork": ("thalweg.cli.fork:fork", "Make a run that continues another one after a step."),
+    "checkpoints": ("thalweg.cli.checkpoints:checkpoints", "List a run's checkpoints, check them, delete old ones."),
+    "restore": ("thalweg.cli.restore:restore", "Download a checkpoint of a run."),
     "sync": ("thalweg.cli.sync:sync", "Deliver what waits in the spool, such as offline runs."),
     "export": ("thalweg.cli.export:export", "Write a run's points to a Parquet or CSV file."),
 }

@@ -16,6 +16,9 @@ url_option: Final = click.option(
 project_option: Final = click.option(
     "--project", "-p", envvar="THALWEG_PROJECT", metavar="P", help="Project of the run.  [default: THALWEG_PROJECT]"
 )
+branch_option: Final = click.option(
+    "--branch", type=click.IntRange(0), metavar="N", help="Branch of a run that was rewound.  [default: the newest]"
+)
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 
 

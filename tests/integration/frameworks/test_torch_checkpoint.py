@@ -82,7 +82,7 @@ def test_two_ranks_save_one_checkpoint(server: ServerProcess, tmp_path: Path) ->
 def test_each_moment_is_said_once_and_by_the_coordinator(tmp_path: Path) -> None:
     """The first rank says staged, then durable, with the files of all ranks; the other says nothing."""
     (tmp_path / "gate").touch()
-    with trained.torchrun(tmp_path, "http://127.0.0.1:9", TWO_RANKS, THALWEG_MODE="offline") as process:
+    with trained.torchrun(tmp_path, trained.NOBODY, TWO_RANKS, THALWEG_MODE="offline") as process:
         trained.end_of(process)
     said = trained.words(tmp_path, rank=0)
     assert trained.states_of(said) == [(4.0, "staged"), (4.0, "durable"), (9.0, "staged"), (9.0, "durable")]

@@ -98,7 +98,7 @@ it = trainer(callback, 4)
 it.train()
 print("rank", it.args.process_index, callback.run is not None, flush=True)
 """
-    with trained.torchrun(tmp_path, "http://127.0.0.1:9", SCRIPT + script, THALWEG_MODE="offline") as process:
+    with trained.torchrun(tmp_path, trained.NOBODY, SCRIPT + script, THALWEG_MODE="offline") as process:
         out, _ = trained.end_of(process)
     assert sorted(line for line in out.splitlines() if line.startswith("rank")) == ["rank 0 True", "rank 1 False"]
     said = trained.words(tmp_path)

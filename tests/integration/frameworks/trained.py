@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import spools, training
+from tests.support.runs import NOBODY
 from tests.support.waiting import wait_until
 from thalweg.spool import layout
 from thalweg.testing import ServerProcess
@@ -34,7 +35,7 @@ def train(folder: Path, url: str, script: str, *arguments: str, **variables: str
 
 def train_offline(folder: Path, script: str, *arguments: str) -> tuple[str, str]:
     """The same without a server: what it says stays in the spool."""
-    return train(folder, "http://127.0.0.1:9", script, *arguments, THALWEG_MODE="offline")
+    return train(folder, NOBODY, script, *arguments, THALWEG_MODE="offline")
 
 
 @contextmanager

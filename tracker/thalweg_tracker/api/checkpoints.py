@@ -21,7 +21,7 @@ from thalweg_tracker.api.uploads import add_uploads
 from thalweg_tracker.checkpoints import interval
 from thalweg_tracker.checkpoints.state import Checkpoint, KindState, Place
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.errors import NotFoundError, RejectedError
+from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query.checkpoint_advice import observe
@@ -46,14 +46,7 @@ def add_checkpoints(router: APIRouter, engine: Engine, objects: ObjectStore | No
 def latest_checkpoint(engine: Engine, objects: ObjectStore | None) -> Callable[[RunView], float | None]:
     """Finds the step of the latest checkpoint of a view that is really there; for handlers that are no coroutines."""
     resolver = Resolver(engine, objects, Verifier(engine, objects))
-
-    async def find(view: RunView) -> float | None:
-        try:
-            return (await resolver.find(view, Wish())).checkpoint.place.step
-        except NotFoundError:
-            return None
-
-    return lambda view: anyio.from_thread.run(find, view)
+    return lambda view: anyio.from_thread.run(resolver.latest_step, view)
 
 
 def _add_list(router: APIRouter, engine: Engine) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -22,9 +23,11 @@ from thalweg_tracker.errors import NotFoundError, RejectedError
 from thalweg_tracker.lineage.chain import Lineage, inherit
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.checks import check_label
+from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import tree as tree_queries
 from thalweg_tracker.query.lineage import BranchOrigin, RunRef, RunView, find_views, view_of
+from thalweg_tracker.query.texts import nest
 from thalweg_tracker.runs.attributes import write_attributes
 from thalweg_tracker.runs.branches import Branches, Registered
 
@@ -60,10 +63,15 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
             )
         now_us = time.time_ns() // 1000
         above = parent[0].lineage if len(parent) == 1 else None
-        with ThreadPoolExecutor(1) as beside:  # what the answer says of the parent takes as long as the fork
+        first = partial(write_attributes, engine, project, run_key(project, child), _first_attributes(order), now_us)
+        with ThreadPoolExecutor(2) as beside:  # the three take as long as the longest
             last_step = beside.submit(run_queries.last_step, engine, parent[0])
+            early = beside.submit(first) if order.run_id is None else None  # nobody else can have made-up ids
             made = branches.fork(project, child, run_id, parent[0].branch, step, now_us, above)
-            write_attributes(engine, project, made.key, _first_attributes(order), now_us)
+            if early is None:
+                first()
+            else:
+                early.result()
             return _continued(engine, project, made, parent[0], last_step.result())
 
     @router.post("/projects/{project}/runs/{run_id}/rewind")
@@ -160,7 +168,7 @@ def _node(row: Mapping[str, Any]) -> dict[str, Any]:
         "created_at": row["created_at"],
         "name": row["name"],
         "status": row["status"],
-        "tags": sorted(row["tags"]),
+        "tags": row["tags"],
         "metric": {name: json_number(metric[name]) for name in numbers} if metric else None,
     }
 
@@ -185,7 +193,7 @@ def _continued(
         parent_last_step=last_step,
         is_ahead=view.fork_step is not None and (last_step is None or view.fork_step > last_step),
         lineage=lineage_steps(view.lineage),
-        config=run_queries.nest(inherit(layers)),
+        config=nest(inherit(layers)),
     )
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from thalweg.wire import limits as wire_limits
 from thalweg_tracker.api import models
+from thalweg_tracker.api.checkpoints import add_checkpoints, latest_checkpoint
 from thalweg_tracker.api.encode import ARROW_STREAM, arrow_bytes, from_cursor, series_json, to_cursor
 from thalweg_tracker.api.errors import RESPONSES
 from thalweg_tracker.api.lineage import add_lineage, branch_line, lineage_steps
@@ -38,7 +39,8 @@ def make_router(engine: Engine, objects: ObjectStore | None, version: str, grpc_
     _add_lists(router, engine)
     _add_one_run(router, engine)
     _add_series(router, engine)
-    add_lineage(router, engine, lambda view: None)
+    add_lineage(router, engine, latest_checkpoint(engine, objects))
+    add_checkpoints(router, engine, objects)
     return router
 
 

@@ -287,6 +287,11 @@ class StreamDecoder:
         if problem:
             decoded.refuse(pb.Rejected.REJECTED_EVENT, 0, problem)
             return
+        step, after = event.checkpoint.step, self.writer.after
+        if event.WhichOneof("kind") == "checkpoint" and step <= after:
+            problem = f"the checkpoint's step {step:g} is not after the fork step {after:g}"
+            decoded.refuse(pb.Rejected.REJECTED_BEFORE_FORK, 0, problem)
+            return
         problems = [attribute_problem(attribute) for attribute in event.attributes.attributes]
         if any(problems):
             decoded.refuse(pb.Rejected.REJECTED_EVENT, 0, next(filter(None, problems)))

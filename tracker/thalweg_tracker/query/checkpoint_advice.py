@@ -42,7 +42,7 @@ def observe(engine: Engine, view: RunView) -> Observed:
 
 
 def _saves(engine: Engine, view: RunView, *, own: bool) -> list[dict[str, Any]]:
-    runs = [run_key(view.project, view.run_id, one.branch) for one in view.branches]
+    runs = list({view.key, *(run_key(view.project, view.run_id, one.branch) for one in view.branches)})
     where: dict[str, Any] = {"project": view.project, "all": not own, "runs": runs if own else [], "limit": SAVES}
     rows: list[dict[str, Any]] = engine.query(load("checkpoint_saves"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     return rows

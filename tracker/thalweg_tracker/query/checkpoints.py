@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, Final
 
 import orjson
@@ -68,12 +68,13 @@ def walk(
 
 def find_steps(engine: Engine, view: RunView, steps: Sequence[float]) -> list[Checkpoint]:
     """The checkpoints at these steps, the highest first; steps without one are left out."""
-    found = []
-    for step in sorted(set(steps), reverse=True):
-        one = next(walk(engine, view, before=math.nextafter(step, math.inf)), None)
-        if one is not None and one.place.step == step:
-            found.append(one)
-    return found
+    if not steps:
+        return []
+    wanted = set(steps)
+    found = takewhile(
+        lambda one: one.place.step >= min(wanted), walk(engine, view, before=math.nextafter(max(wanted), math.inf))
+    )
+    return [one for one in found if one.place.step in wanted]
 
 
 def _with_checkpoints(engine: Engine, project: str, segments: Sequence[Segment]) -> Sequence[Segment]:

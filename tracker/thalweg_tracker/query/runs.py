@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from thalweg.wire import policy
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.lineage.chain import inherit
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey
 from thalweg_tracker.query.lineage import RunView
+from thalweg_tracker.query.states import NO_LABELS, Labels, States, forks_among, known_time, read_labels
+from thalweg_tracker.query.texts import nest
 from thalweg_tracker.sql import load
 
 END_OF_TIME_US: Final = 2**62
@@ -124,33 +123,35 @@ def last_step(engine: Engine, view: RunView) -> float | None:
 def _summaries(
     engine: Engine, project: str, run_id: str, place: RunPlace, limit: int, branch: int = -1
 ) -> list[RunSummary]:
-    lost_before_us = int((time.time() - policy.LOST_AFTER_S) * 1e6)
-    rows = engine.query(
-        load("runs"),
-        {
-            "project": project,
-            "run_id": run_id,
-            "branch": branch,
-            "created_before": place.created_us,
-            "id_before": place.run_id,
-            "limit": limit,
-            "lost_before": lost_before_us,
-        },
-        limits.QUERY_TIMEOUT_S,
-    ).to_pylist()
-    return [_summary(row) for row in rows]
+    where: dict[str, str | int] = {
+        "project": project,
+        "run_id": run_id,
+        "branch": branch,
+        "created_before": place.created_us,
+        "id_before": place.run_id,
+        "limit": limit,
+    }
+    rows = engine.query(load("runs"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    if not rows:
+        return []
+    keys = [row["key"] for row in rows]
+    states = States(engine, project, keys)
+    forks = forks_among(engine, project, states.silent(keys))
+    labels = read_labels(engine, project, {key: row["run_id"] for row in rows for key in row["keys"]})
+    return [_summary(row, states, row["key"] in forks, labels.get(row["run_id"], NO_LABELS)) for row in rows]
 
 
-def _summary(row: dict[str, Any]) -> RunSummary:
+def _summary(row: dict[str, Any], states: States, is_fork: bool, labels: Labels) -> RunSummary:
+    state = states.of(row["key"], row["created_at"], is_fork=is_fork)
     return RunSummary(
         run_id=row["run_id"],
         key=RunKey(row["key"]),
-        name=as_text(row["name"]),
-        status=row["status"],
+        name=labels.name,
+        status=state.status,
         created_at=row["created_at"],
-        last_seen_at=_known(row["last_seen_at"]),
-        ended_at=datetime.fromtimestamp(row["ended_us"] / 1e6, timezone.utc) if row["ended_us"] else None,
-        tags=sorted(row["tags"]),
+        last_seen_at=state.last_seen_at,
+        ended_at=state.ended_at,
+        tags=labels.tags,
     )
 
 
@@ -163,61 +164,10 @@ def _writer(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "writer": f"{row['writer']:016x}",
         "primary": bool(row["primary"]),
-        "started_at": _known(row["started_at"]),
-        "last_seen_at": _known(row["last_seen_at"]),
+        "started_at": known_time(row["started_at"]),
+        "last_seen_at": known_time(row["last_seen_at"]),
         "ended_at": datetime.fromtimestamp(ended_us / 1e6, timezone.utc) if ended_us else None,
         "counters": dict(row["counters"]),
         **empty,
         **word,
     }
-
-
-def _known(moment: datetime | None) -> datetime | None:
-    """None for the start of the epoch, which stands for a time that nobody told."""
-    return moment if moment is not None and moment.timestamp() > 0 else None
-
-
-def nest(texts: Mapping[str, str]) -> dict[str, Any]:
-    """JSON texts by dotted path as nested mappings. Where a path is both a leaf and a branch, the leaf is at ""."""
-    tree: dict[str, Any] = {}
-    for path, text in sorted(texts.items()):
-        *branches, leaf = path.split(".")
-        node = tree
-        for branch in branches:
-            inner = node.setdefault(branch, {})
-            if not isinstance(inner, dict):
-                inner = node[branch] = {"": inner}
-            node = inner
-        value = read_json(text)
-        if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
-            node[leaf][""] = value
-        else:
-            node[leaf] = value
-    return tree
-
-
-def read_json(text: str) -> Any:
-    """A stored JSON value such that an answer can hold it: infinities as texts, halves of surrogate pairs replaced."""
-    value = json.loads(text, parse_float=_finite)
-    return _encodable(value) if "\\u" in text else value
-
-
-def _finite(text: str) -> float | str:
-    number = float(text)
-    return number if math.isfinite(number) else "Infinity" if number > 0 else "-Infinity"
-
-
-def _encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_encodable(inner) for inner in value]
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
-    return value
-
-
-def as_text(stored: str) -> str:
-    """The text that a stored JSON value is; of any other value, its JSON."""
-    value = read_json(stored) if stored else ""
-    return value if isinstance(value, str) else stored

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from thalweg.wire import policy
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.lineage.chain import changes
 from thalweg_tracker.lineage.tree import START as BEGUN
@@ -16,7 +14,9 @@ from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
 from thalweg_tracker.query.metrics import metric_of_runs
-from thalweg_tracker.query.runs import as_text, attributes_of, config_of, read_json
+from thalweg_tracker.query.runs import attributes_of, config_of
+from thalweg_tracker.query.states import NO_LABELS, States, read_labels
+from thalweg_tracker.query.texts import as_text, read_json
 from thalweg_tracker.sql import load
 
 
@@ -51,11 +51,25 @@ def list_tree(engine: Engine, project: str, metric: str, place: TreePlace, limit
         "id_after": place.run_id,
         "branch_after": place.branch,
         "limit": limit,
-        "lost_before": int((time.time() - policy.LOST_AFTER_S) * 1e6),
     }
     rows = engine.query(load("tree"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    known = metric_of_runs(engine, metric_key(metric), [row["key"] for row in rows]) if metric and rows else {}
-    return [{**row, "name": as_text(row["name"]), "metric": known.get(row["key"])} for row in rows]
+    if not rows:
+        return []
+    keys = [row["key"] for row in rows]
+    known = metric_of_runs(engine, metric_key(metric), keys) if metric else {}
+    states = States(engine, project, keys)
+    labels = read_labels(engine, project, {row["key"]: row["run_id"] for row in rows})
+    return [
+        {
+            **row,
+            "kind": row["kind"] or BEGUN,
+            "status": states.of(row["key"], row["created_at"], is_fork=row["kind"] == "fork").status,
+            "name": labels.get(row["run_id"], NO_LABELS).name,
+            "tags": labels.get(row["run_id"], NO_LABELS).tags,
+            "metric": known.get(row["key"]),
+        }
+        for row in rows
+    ]
 
 
 def list_children(engine: Engine, view: RunView) -> list[dict[str, Any]]:

@@ -63,15 +63,32 @@ class Resolver:
 
     async def find(self, view: RunView, wish: Wish, *, verify: bool = True) -> Found:
         """The first that is good, looked at before it is handed out. Raises NotFoundError "no_checkpoint"."""
+        one, skipped = await self._search(view, wish, verify=verify)
+        if one is None:
+            raise _nothing(view, wish, skipped)
+        return Found(one, tuple(skipped[:SKIPPED_MAX]), max(0, len(skipped) - SKIPPED_MAX))
+
+    async def latest_step(self, view: RunView) -> float | None:
+        """The step of the latest good one; None where none was ever completed.
+
+        Raises NotFoundError where there were some, and all are gone: to begin anew would be no answer to that.
+        """
+        one, skipped = await self._search(view, Wish(), verify=True)
+        if one is None and any(other.state in ("missing", "changed") for other in skipped):
+            raise _nothing(view, Wish(), skipped)
+        return None if one is None else one.place.step
+
+    async def _search(self, view: RunView, wish: Wish, *, verify: bool) -> tuple[Checkpoint | None, list[Checkpoint]]:
+        """The first good one, and what comes before it."""
         skipped: list[Checkpoint] = []
         candidates = await asyncio.to_thread(_candidates, self._engine, view, wish)
         while (one := await asyncio.to_thread(_next_good, candidates, skipped)) is not None:
             if verify:
                 (one,) = await self._verifier.verify(view, [one])
             if one.is_good:
-                return Found(one, tuple(skipped[:SKIPPED_MAX]), max(0, len(skipped) - SKIPPED_MAX))
+                return one, skipped
             skipped.append(one)
-        raise _nothing(view, wish, skipped)
+        return None, skipped
 
     async def texts(self, view: RunView, checkpoint: Checkpoint) -> Texts:
         """What it tells of itself."""

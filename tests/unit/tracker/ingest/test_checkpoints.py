@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -115,6 +116,17 @@ def test_a_bad_word_is_refused_like_other_events() -> None:
     (refused,) = decoded.rejected.values()
     assert (refused.reason, refused.points) == (pb.Rejected.REJECTED_EVENT, 0)
     assert "'x'" in refused.message
+
+
+def test_a_checkpoint_of_the_inherited_part_is_refused() -> None:
+    """Its branch begins after the fork step: at or before it, checkpoints are the ancestors'."""
+    decoder = StreamDecoder(replace(wire.writer(wire.hello("r")), after=5.0))
+    events = [pb.Event(time_us=1, checkpoint=word(step=step)) for step in (4.0, 5.0, 5.5)]
+    decoded = decoder.decode(wire.batch(1, events=events))
+    assert [event.checkpoint.step for event in decoded.events] == [5.5]
+    (refused,) = decoded.rejected.values()
+    assert refused.reason == pb.Rejected.REJECTED_BEFORE_FORK
+    assert "step 4 is not after the fork step 5" in refused.message
 
 
 def test_the_row_of_a_word() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from thalweg_tracker.query.runs import nest, read_json
+from thalweg_tracker.query.texts import nest, read_json
 
 
 @pytest.mark.parametrize(
