@@ -33,6 +33,7 @@ bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
 	@$(BIN)/python -m loadtests.log_call
 	@$(BIN)/python -m loadtests.freshness
 	@$(BIN)/python -m loadtests.ingest_wide
+	@$(BIN)/python -m loadtests.lineage
 	@$(BIN)/python -m loadtests.embedded_insert
 	@$(BIN)/python -m loadtests.wire_layout
 

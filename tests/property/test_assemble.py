@@ -141,6 +141,7 @@ def row_summary(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@settings(deadline=None)
 @given(logged())
 def test_rows_are_those_of_a_loop(some: Logged) -> None:
     """Each point is one row, whatever the order of steps; each series, writer and schema has one of statistics."""
@@ -168,6 +169,7 @@ def _by_content(row: tuple[int, int, int, dict[str, Any], int]) -> str:
     return str((labels, sorted(numbers.items()), flags))
 
 
+@settings(deadline=None)
 @given(logged())
 def test_points_of_a_series_lie_together(some: Logged) -> None:
     """Within a writer and schema metrics ascend, then steps, then times: the order of the table."""

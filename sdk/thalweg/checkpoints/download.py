@@ -13,6 +13,7 @@ does it. Threads live as long as the call.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import filecmp
 import hashlib
@@ -75,7 +76,7 @@ def download(
     pace = pace or Pace()
     files = list(_expanded(read_files(resolved)))
     placed = arrange(files)
-    target, name = _target(to, placed, is_single=is_single_object(resolved))
+    target, name = _target(to, placed, is_single=is_single_object(resolved, placed))
     try:
         with _work_folder(target, placed, name) as work:
             if work is not None:
@@ -238,6 +239,9 @@ def _locked(work: Path) -> Iterator[tuple[bool, str | None]]:
             other = _stamp(work)
             say(f"waiting for another process that restores to {work}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems have no locks: then two restores at once end in an error
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
         try:
             is_current = os.path.samestat(os.fstat(descriptor), os.stat(work / _LOCK_FILE))
         except FileNotFoundError:
@@ -274,8 +278,8 @@ class _Download:
     def _bring(self, number: int, place: str, file: RemoteFile) -> None:
         """One file, if it is not there yet."""
         path = self._work / "files" / place
-        if path.exists():  # checked before it got this name
-            self._reporter.add(place, path.stat().st_size)
+        if path.exists() and path.stat().st_size == (file.size_bytes or path.stat().st_size):
+            self._reporter.add(place, path.stat().st_size)  # it was checked before it got this name
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with Sink(self._work / "parts" / f"{number:06d}") as sink:

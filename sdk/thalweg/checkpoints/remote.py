@@ -73,10 +73,10 @@ def read_files(resolved: Mapping[str, Any]) -> list[RemoteFile]:
         raise CheckpointError(f"cannot read the server's answer about the checkpoint: {error!r}") from error
 
 
-def is_single_object(resolved: Mapping[str, Any]) -> bool:
+def is_single_object(resolved: Mapping[str, Any], placed: Mapping[str, RemoteFile]) -> bool:
     """Whether the checkpoint is one file, not a folder of them."""
-    uris = [str(kind["uri"]) for kind in resolved["kinds"]]
-    return len(resolved["files"] or uris) == 1 and not any(uri.endswith("/") for uri in uris)
+    uris = {kind.get("uri") for kind in resolved.get("kinds") or ()}
+    return len(placed) == 1 and next(iter(placed.values())).uri in uris
 
 
 def arrange(files: Iterable[RemoteFile]) -> dict[str, RemoteFile]:

@@ -168,7 +168,6 @@ class Transfer:
                 raise ForgottenError(f"status 404, {_first_words(response)}")
             if not 200 <= response.status < 300:
                 _raise_for(response)
-            response.read()
             etag = (response.getheader("ETag") or "").removeprefix("W/").strip('"')
             if not etag:
                 raise RefusedError("the object store answered without an ETag; does a proxy take it away?")

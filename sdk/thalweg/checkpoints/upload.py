@@ -70,30 +70,32 @@ def upload(
     """Uploads a file or folder; with the same `state_path` it goes on where an earlier call ended.
 
     Links in a folder are followed to files inside it; empty folders are not kept. `progress(done, total)` in bytes;
-    without it, a long upload says a line every 10 s. Raises InputError for what cannot be uploaded, CheckpointError
-    where it did not succeed, OSError where a file cannot be read.
+    without it, a long upload says a line every 10 s. Raises InputError for what cannot be uploaded, and
+    CheckpointError where it did not succeed.
     """
     pace = pace or Pace()
-    path = file_path(os.fspath(source))
     try:
+        path = file_path(os.fspath(source))
         if path is None or not path.exists():
             raise InputError("there is no such file or folder")
         files = list_files(path, only_inside=True) if path.is_dir() else [describe_file(path, check_path(path.name))]
         _check_manifest(files)
+        state = UploadState(state_path, path, target, pace.monotonic)
+        reporter = Reporter(f"uploading {path}", sum(file.size_bytes for file in files), progress, pace.monotonic)
+        job = _Upload(client, target, state, reporter, pace)
+        done = job.send_all(files)
+        folder_uri = job.folder_uri() if path.is_dir() else ""
     except InputError as error:
         raise InputError(f"cannot upload {shorten(source, 200)}: {error}") from error
-    state = UploadState(state_path, path, target, pace.monotonic)
-    reporter = Reporter(f"uploading {path}", sum(file.size_bytes for file in files), progress, pace.monotonic)
-    job = _Upload(client, target, state, reporter, pace)
-    done = job.send_all(files)
-    uri = job.folder_uri() if path.is_dir() else done[0].uri
+    except OSError as error:
+        raise CheckpointError(f"cannot upload {shorten(source, 200)}: {error}") from error
     state.remove()
     manifest = tuple(
         ManifestFile(file.path, file.size_bytes, one.digest) for file, one in zip(files, done, strict=True)
     )
-    if not path.is_dir():
-        return Uploaded(uri, (), manifest[0].size_bytes, manifest[0].digest)
-    return Uploaded(uri, manifest, sum(file.size_bytes for file in manifest), digest_of(manifest))
+    if not folder_uri:
+        return Uploaded(done[0].uri, (), manifest[0].size_bytes, manifest[0].digest)
+    return Uploaded(folder_uri, manifest, sum(file.size_bytes for file in manifest), digest_of(manifest))
 
 
 def abandon(client: ApiClient, state_path: Path) -> None:

@@ -6,7 +6,6 @@ complete, its URI and digest. It is replaced as a whole, so that what is read is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import uuid
@@ -21,7 +20,6 @@ from thalweg.console import say
 from thalweg.spool import layout
 
 FORMAT: Final = 1
-UPLOADS_FOLDER: Final = "uploads"
 
 _SHARE_OF_TIME: Final = 20  # of many files not each change is written: at most 1/20 of the time goes into writing
 
@@ -60,12 +58,6 @@ class _Saved:
     upload: str
     folder_uri: str = ""
     files: dict[str, FileState] = field(default_factory=dict)
-
-
-def state_path(spool_dir: Path, source: Path, target: Target) -> Path:
-    """Where the state of this upload lies, below the spool."""
-    name = json.dumps([str(source.absolute()), asdict(target)])
-    return spool_dir / UPLOADS_FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
 class UploadState:

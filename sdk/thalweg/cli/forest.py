@@ -7,6 +7,7 @@ branch that they continue. Of many siblings, and of many levels, the rest is sum
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,13 +66,14 @@ class Forest:
             self._newest[run_id] = max(branch, self._newest.get(run_id, 0))
         for key, node in list(self.nodes.items()):
             self._place(key, node)
+        self._cut_circles()
         self._sizes = self._count()
 
     def _place(self, key: Key, node: Node) -> None:
         parent = (node["parent_run_id"], node["parent_branch"])
-        if key[1] and (key[0], 0) != key:
+        if key[1]:
             parent = (key[0], 0)  # with the other branches of its run
-        if parent[0] is None:
+        if not parent[0]:
             self._roots.append(key)
             return
         if parent not in self.nodes:
@@ -79,6 +81,15 @@ class Forest:
             self._place(parent, self.nodes[parent])
         self._children[parent].append(key)
         self._above[key] = parent
+
+    def _cut_circles(self) -> None:
+        """Makes roots of what no root leads to: a server may be wrong, but nothing vanishes."""
+        reached = set(self._walk(self._roots))
+        for key in self.nodes:
+            if key not in reached:
+                self._children[self._above.pop(key)].remove(key)
+                self._roots.append(key)
+                reached.update(self._walk([key]))
 
     def _count(self) -> dict[Key, int]:
         """Branches in the tree below each one, itself included."""
@@ -97,21 +108,37 @@ class Forest:
             waiting += self._children.get(key, ())
 
     def trees(self) -> list[Key]:
-        """Roots of more than one branch, oldest first."""
-        return [root for root in self._roots if self._sizes[root] > 1]
+        """Roots of more than one branch; that with the newest branch first."""
+        age = {key: place for place, key in enumerate(self.nodes)}
+        roots = [root for root in self._roots if self._sizes[root] > 1]
+        newest = {root: max(age[key] for key in self._walk([root])) for root in roots}
+        return sorted(roots, key=newest.__getitem__, reverse=True)
 
     def singles(self) -> list[Key]:
-        """Runs that nothing continues, and that continue nothing, oldest first."""
-        return [root for root in self._roots if self._sizes[root] == 1]
+        """Runs that nothing continues, and that continue nothing, newest first."""
+        return [root for root in reversed(self._roots) if self._sizes[root] == 1]
+
+    def size(self, root: Key) -> int:
+        """Branches of a tree."""
+        return self._sizes[root]
+
+    def level(self, run_id: str) -> int:
+        """How far below its root a run is drawn."""
+        return len(self._above_all((run_id, 0)))
+
+    def _above_all(self, key: Key) -> list[Key]:
+        found = []
+        while key in self._above:
+            key = self._above[key]
+            found.append(key)
+        return found
 
     def tree_of(self, run_id: str) -> Key | None:
         """The root of the tree in which a run is; None where it is not there."""
         key = (run_id, 0)
         if key not in self.nodes:
             return None
-        while key in self._above:
-            key = self._above[key]
-        return key
+        return [key, *self._above_all(key)][-1]
 
     def members(self, root: Key) -> list[Node]:
         """All branches of a tree."""
@@ -146,12 +173,9 @@ class Forest:
                 waiting.append((part, below + mark, below + more, depth + 1))
 
     def _way_to(self, run_id: str | None) -> set[Key]:
-        way = {key for key in self.nodes if key[0] == run_id} if run_id is not None else set()
-        key = (run_id or "", 0)
-        while key in self._above:
-            key = self._above[key]
-            way.add(key)
-        return way
+        if run_id is None:
+            return set()
+        return {key for key in self.nodes if key[0] == run_id}.union(self._above_all((run_id, 0)))
 
     def _shown(self, children: list[Key], limits: Limits, way: set[Key]) -> list[Key | str]:
         """Branches of the run itself by number, then forks by step; and what is left of them in one line."""
@@ -179,14 +203,12 @@ class Forest:
         return _number(self.nodes[key]["fork_step"])
 
     def _sum(self, keys: Sequence[Key]) -> str:
-        is_rewinds = all(map(self._is_rewind, keys))
-        is_forks = not any(map(self._is_rewind, keys))
-        noun = ("rewind" if is_rewinds else "fork" if is_forks else "branch") + "s" * (len(keys) > 1)
-        noun = noun.replace("branchs", "branches")
-        steps = [_number(self.nodes[key]["fork_step"]) for key in keys]
+        rewinds = sum(map(self._is_rewind, keys))
+        noun = "rewind" if rewinds == len(keys) else "branch" if rewinds else "fork"
         total = sum(self._sizes[key] for key in keys)
-        inside = f", {total:,} branches with what continues them," if total > len(keys) else ""
-        return f"... and {len(keys):,} more {noun}{inside} {_range(steps)}: --all shows them"
+        inside = f" ({_counted(total, 'branch')} with what continues them)" if total > len(keys) else ""
+        steps = _range([_number(self.nodes[key]["fork_step"]) for key in keys])
+        return f"... and {_counted(len(keys), noun, 'more ')}{inside} {steps}: --all shows them"
 
     def _deeper(self, key: Key) -> str:
         """What is below the last level that is drawn; empty where nothing is."""
@@ -198,7 +220,7 @@ class Forest:
             if below != key:
                 levels[below] = levels[self._above[below]] + 1
         depth = max(levels.values())
-        return f"... and {hidden:,} more {'branch' if hidden == 1 else 'branches'}, {depth:,} deeper: --depth shows them"
+        return f"... and {_counted(hidden, 'branch', 'more ')} on {_counted(depth, 'level')} below: --depth shows them"
 
 
 def key_of(node: Node) -> Key:
@@ -212,6 +234,8 @@ def beginning(node: Node) -> str:
         return f"fork at {formats.step(node['fork_step'])}"
     if node["kind"] != "rewind":
         return "not there yet" if node["kind"] == "absent" else ""
+    if _number(node["fork_step"]) == -math.inf:
+        return "rewind to the start"
     is_own = node["parent_run_id"] == node["run_id"]
     parent = f"branch {node['parent_branch']}" if is_own else str(node["parent_run_id"])
     return f"rewind of {parent} to {formats.step(node['fork_step'])}"
@@ -225,7 +249,7 @@ def _absent(run_id: str, branch: int) -> Node:
 
 def _number(step: Any) -> float:
     """A step of the API, whose infinities are texts; a rewind to before everything has none."""
-    return float("-inf") if step is None else float(step)
+    return -math.inf if step is None else float(step)
 
 
 def _range(steps: Sequence[float]) -> str:
@@ -237,4 +261,11 @@ def _range(steps: Sequence[float]) -> str:
 
 def _grouped(step: float) -> str:
     """A step with its thousands apart."""
-    return f"{int(step):,}" if step == step // 1 and abs(step) < 1e16 else formats.step(step)
+    text = formats.step(step)
+    return f"{int(text):,}" if text.removeprefix("-").isdecimal() else text
+
+
+def _counted(count: int, noun: str, more: str = "") -> str:
+    """`1 more fork`, `2,000 more branches`."""
+    plural = "" if count == 1 else "es" if noun.endswith("h") else "s"
+    return f"{count:,} {more}{noun}{plural}"

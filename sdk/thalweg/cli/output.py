@@ -19,7 +19,7 @@ from rich.text import Text
 from thalweg.cli.formats import plain
 
 _TABLE_COLUMNS: Final = 10_000
-_STATUS_STYLES: Final = {
+STATUS_STYLES: Final = {
     "running": "cyan",
     "finished": "green",
     "failed": "red",
@@ -58,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
 
 
 def _cell(column: str, text: str) -> Text:
-    return Text(plain(text), style=_STATUS_STYLES.get(text, "") if column == "status" else "")
+    return Text(plain(text), style=STATUS_STYLES.get(text, "") if column == "status" else "")
 
 
 def print_pairs(title: str, pairs: Mapping[str, Any]) -> None:

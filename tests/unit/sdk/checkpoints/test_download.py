@@ -294,6 +294,16 @@ def test_folder_of_this_host_that_nobody_listed(
     assert tree_of(fetch(server, tmp_path / "to", clock, resolved=answer)) == {"deep/x": b"123"}
 
 
+def test_file_that_has_become_a_folder(server: UploadServer, tmp_path: Path, clock: Clock) -> None:
+    """What was logged before it was there, without "/", is the folder that it has become."""
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "x").write_bytes(b"123")
+    answer = local(tmp_path)
+    uri = (tmp_path / "from").as_uri()
+    answer |= {"kinds": [{"kind": "full", "uri": uri}], "files": [answer["files"][0] | {"uri": uri, "size_bytes": 0}]}
+    assert tree_of(fetch(server, tmp_path / "to", clock, resolved=answer)) == {"x": b"123"}
+
+
 @pytest.mark.parametrize(
     ("uri", "told"),
     [

@@ -21,7 +21,7 @@ from thalweg.checkpoints import upload as upload_module
 from thalweg.checkpoints.manifest import ManifestFile, digest_of
 from thalweg.checkpoints.transfer import Pace
 from thalweg.checkpoints.upload import Uploaded, abandon, upload
-from thalweg.checkpoints.upload_state import Target, UploadState, state_path
+from thalweg.checkpoints.upload_state import Target, UploadState
 from thalweg.errors import CheckpointError, InputError
 
 TARGET = Target("digits", "run", None, 7.0, "full")
@@ -350,6 +350,18 @@ def test_refused_input(server: UploadServer, tmp_path: Path, saved: Path, clock:
     assert not server.asked
 
 
+def test_unreadable_file(server: UploadServer, tmp_path: Path, saved: Path, clock: Clock) -> None:
+    """What the disk does not give is told as an error of the checkpoint."""
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "x").write_bytes(b"1")
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        raise OSError(5, "Input/output error")  # as a read would
+
+    with pytest.raises(CheckpointError, match=r"cannot upload .*ckpt'\): .*Input/output error"):
+        send(server, tmp_path / "ckpt", saved, clock, progress=progress)
+
+
 @pytest.mark.usefixtures("one_at_a_time")
 def test_progress_is_told(server: UploadServer, tmp_path: Path, saved: Path, clock: Clock) -> None:
     """The user's function sees all bytes, in order, also those of an earlier call; its error ends the upload."""
@@ -439,16 +451,6 @@ def test_damaged_or_foreign_state_is_replaced(tmp_path: Path) -> None:
     assert UploadState(saved, Path("y"), TARGET, lambda: 0.0).upload != state.upload
     other = Target("digits", "run", None, 8.0, "full")
     assert UploadState(saved, Path("x"), other, lambda: 0.0).upload != state.upload
-
-
-def test_state_paths_differ(tmp_path: Path) -> None:
-    """Each checkpoint of each run has a state of its own, in the spool."""
-    targets = [TARGET, Target("digits", "run", 1, 7.0, "full"), Target("digits", "run", None, 7.0, "model")]
-    targets += [Target("digits", "run", None, 7.0, "full", 3), Target("digits", "other", None, 7.0, "full")]
-    paths = {state_path(tmp_path, Path(name), target) for target in targets for name in ("x", "y")}
-    assert len(paths) == 10
-    assert {path.parent for path in paths} == {tmp_path / "uploads"}
-    assert state_path(tmp_path, Path("x"), TARGET) == state_path(tmp_path, Path("x").absolute(), TARGET)
 
 
 def test_abandoned(server: UploadServer, tmp_path: Path, saved: Path, clock: Clock) -> None:
