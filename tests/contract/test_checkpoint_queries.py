@@ -73,6 +73,7 @@ def test_checks_come_back_as_they_were(filled: Engine) -> None:
         row = {
             "project": "p", "run": CHILD, "step": 35.0, "kind": "full", "shard": 0, "uri": "s3://b/35/",
             "state": "missing", "detail": text, "size_bytes": number, "etag": text, "version": text,
+            "told_at": wire.START_US + int(35e6),
             "checked_at": wire.START_US + int(35e6) + number,
         }  # fmt: skip
         filled.insert("checkpoint_checks", pa.Table.from_pylist([row], schema=CHECKS))

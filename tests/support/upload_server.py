@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 BUCKET = "s3://bucket/"
 
@@ -340,8 +340,3 @@ def serve() -> Iterator[UploadServer]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def object_uri(*parts: str) -> str:
-    """A URI in the bucket."""
-    return BUCKET + "/".join(quote(part) for part in parts)

@@ -14,7 +14,7 @@ import click
 from thalweg.api_client import ApiClient, segment
 from thalweg.cli import formats, output
 from thalweg.cli.locate import LocatedRun, locate
-from thalweg.cli.options import connect, json_option, project_option, url_option
+from thalweg.cli.options import branch_option, connect, json_option, project_option, url_option
 from thalweg.errors import InputError, ServerError
 
 try:
@@ -54,6 +54,7 @@ class ExportOrder:
 )
 @click.option("--metric", "-m", "metrics", multiple=True, metavar="NAME", help="A metric to write; may be repeated.")
 @click.option("--by-rank/--mean", default=False, show_default=True, help="Each rank's points, or the mean over ranks.")
+@branch_option
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
 @url_option
 @json_option
@@ -64,11 +65,12 @@ def export(
     target: Path | None,
     metrics: tuple[str, ...],
     by_rank: bool,
+    branch: int | None,
     force: bool,
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Write the exact points of a run to a Parquet or CSV file.
+    """Write the exact points of a run to a Parquet or CSV file, with those that it inherited.
 
     Columns: run_id, metric, rank (only with --by-rank), step, time, value. Without --metric all metrics are
     written. The file appears under its name when it is complete.
@@ -78,7 +80,7 @@ def export(
              thalweg export 20260101-abcdefgh -m train/loss -o loss.csv --by-rank
     """
     client = connect(url)
-    found = locate(client, run, project)
+    found = locate(client, run, project, branch)
     suffix = target.suffix[1:].lower() if target else ""
     chosen = file_format or (suffix if suffix in _FILES else "parquet")
     place = target or Path(f"{found.run_id}.{chosen}")
@@ -91,6 +93,7 @@ def export(
             {
                 "project": found.project,
                 "run_id": found.run_id,
+                "branch": found.document["branch"],
                 "output": str(place),
                 "format": chosen,
                 "metrics": len(order.metrics),
@@ -112,7 +115,7 @@ def _check_target(place: Path, *, force: bool) -> None:
 
 def _names(client: ApiClient, run: LocatedRun, wanted: tuple[str, ...]) -> list[str]:
     """The metrics to write. Raises InputError for one that the run does not have."""
-    there = [entry["name"] for entry in client.pages(run.path + "/metrics", "metrics")]
+    there = [entry["name"] for entry in client.pages(run.path + "/metrics", "metrics", branch=run.document["branch"])]
     missing = sorted(set(wanted).difference(there))
     if missing:
         raise InputError(
@@ -140,7 +143,7 @@ def write_points(client: ApiClient, order: ExportOrder) -> int:
 def _copy(client: ApiClient, order: ExportOrder, names: list[str], file: PointFile) -> Iterator[int]:
     """Copies the points of some metrics to the file; gives the rows of each batch."""
     query = {
-        "runs": [order.run.run_id],
+        "runs": [order.run.series_name],
         "metrics": names,
         "points": None,
         "by_rank": order.by_rank,

@@ -19,6 +19,8 @@ SIBLINGS_MAX: Final = 50
 Node = Mapping[str, Any]
 """A branch, as GET …/lineage lists it."""
 Key = tuple[str, int]
+ABSENT: Final = "absent"
+"""Kind of a branch that others continue, and that has not come yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,11 @@ class Forest:
             return None
         return [key, *self._above_all(key)][-1]
 
-    def members(self, root: Key) -> list[Node]:
-        """All branches of a tree."""
-        return [self.nodes[key] for key in self._walk([root])]
+    def known(self, run_id: str | None = None) -> list[Node]:
+        """The branches that are there, oldest first: all, or those in the tree of a run."""
+        root = None if run_id is None else self.tree_of(run_id)
+        among = self.nodes.keys() if root is None else set(self._walk([root]))
+        return [node for key, node in self.nodes.items() if key in among and node["kind"] != ABSENT]
 
     def label(self, node: Node) -> str:
         """How a branch is named: by its run, and where that was rewound, by its number."""
@@ -233,7 +237,7 @@ def beginning(node: Node) -> str:
     if node["kind"] == "fork":
         return f"fork at {formats.step(node['fork_step'])}"
     if node["kind"] != "rewind":
-        return "not there yet" if node["kind"] == "absent" else ""
+        return "not there yet" if node["kind"] == ABSENT else ""
     if _number(node["fork_step"]) == -math.inf:
         return "rewind to the start"
     is_own = node["parent_run_id"] == node["run_id"]
@@ -242,9 +246,8 @@ def beginning(node: Node) -> str:
 
 
 def _absent(run_id: str, branch: int) -> Node:
-    """A branch that others continue, and that has not come yet."""
     empty = dict.fromkeys(("parent_run_id", "parent_branch", "fork_step", "created_at", "metric"))
-    return {**empty, "run_id": run_id, "branch": branch, "kind": "absent", "name": "", "status": "", "tags": []}
+    return {**empty, "run_id": run_id, "branch": branch, "kind": ABSENT, "name": "", "status": "", "tags": []}
 
 
 def _number(step: Any) -> float:

@@ -27,6 +27,11 @@ class LocatedRun:
         return run_path(self.project, self.run_id)
 
     @property
+    def series_name(self) -> dict[str, Any]:
+        """What names it in an order for series: the branch that was found, whatever is begun meanwhile."""
+        return {"run_id": self.run_id, "branch": self.document["branch"]}
+
+    @property
     def label(self) -> str:
         """How a user names it."""
         return f"{self.project}/{self.run_id}"

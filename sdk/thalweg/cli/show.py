@@ -12,7 +12,7 @@ import click
 
 from thalweg.cli import formats, output
 from thalweg.cli.locate import LocatedRun, locate
-from thalweg.cli.options import connect, json_option, project_option, url_option
+from thalweg.cli.options import branch_option, connect, json_option, project_option, url_option
 
 _METRICS_SHOWN: Final = 100
 _VALUE_CHARS: Final = 120
@@ -28,37 +28,53 @@ _LONG_ENV: Final = "git.diff"
 @click.option(
     "--limit", type=click.IntRange(1), help=f"Most metrics to list.  [default: {_METRICS_SHOWN}; all with --json]"
 )
+@branch_option
 @url_option
 @json_option
-def show(run: str, project: str | None, prefix: str | None, limit: int | None, url: str | None, as_json: bool) -> None:
-    """Show one run: its config, tags, environment, health and metrics.
+def show(
+    run: str,
+    project: str | None,
+    prefix: str | None,
+    limit: int | None,
+    branch: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Show one run: its config, tags, environment, health and metrics, and what it continues.
 
-    RUN is PROJECT/RUN_ID, or RUN_ID, which is looked for in --project, else in all projects.
+    RUN is PROJECT/RUN_ID, or RUN_ID, which is looked for in --project, else in all projects. Of a fork
+    also what each one on the way from the root changed of the config; of a run that was rewound its branches.
 
     \b
     Example: thalweg show digits/20260101-abcdefgh --metrics train/
     """
     client = connect(url)
-    found = locate(client, run, project)
+    found = locate(client, run, project, branch)
+    shown_branch = found.document["branch"]
     most = limit if as_json or limit else _METRICS_SHOWN
-    pages = client.pages(found.path + "/metrics", "metrics", prefix=prefix, limit=most and most + 1)
+    pages = client.pages(
+        found.path + "/metrics", "metrics", prefix=prefix, branch=shown_branch, limit=most and most + 1
+    )
     metrics = list(islice(pages, most and most + 1))
+    way = client.get(found.path + "/lineage", branch=shown_branch)["lineage"] if _is_continued(found.document) else []
     if as_json:
-        output.print_json({"project": found.project, **found.document, "metrics": metrics[:most]})
+        output.print_json({"project": found.project, **found.document, "way": way, "metrics": metrics[:most]})
         return
-    print_run(found, datetime.now(timezone.utc))
+    print_run(found, way, datetime.now(timezone.utc))
     print_metrics(metrics[:most], prefix)
     if most and len(metrics) > most:
         output.note(f"Only the first {most} metrics are shown. Choose others with --metrics PREFIX or --limit.")
 
 
-def print_run(found: LocatedRun, now: datetime) -> None:
-    """Everything but the metrics."""
+def print_run(found: LocatedRun, way: list[dict[str, Any]], now: datetime) -> None:
+    """Everything but the metrics. `way`: the branches from the root to a run that continues another."""
     run = found.document
     name = f" ({run['name']})" if run["name"] else ""
     click.echo(click.style(formats.plain(f"{found.project}/{found.run_id}{name}"), bold=True))
     output.print_pairs("Run", _summary(run, now))
     output.print_pairs("Config", {path: _shown(value) for path, value in formats.leaves(run["config"])})
+    _print_changes(run, way)
+    _print_branches(run)
     output.print_pairs("Environment", _environment(run["env"]))
     output.print_pairs("Points", _points(run["health"]["counters"]))
     _print_writers(run["health"]["writers"])
@@ -74,6 +90,7 @@ def _summary(run: Mapping[str, Any], now: datetime) -> dict[str, str]:
         "last step": formats.step(run["last_step"]),
         "tags": ", ".join(run["tags"]),
         "notes": run["notes"],
+        "began": _beginning(run),
         "lineage": _lineage(run["lineage"]),
     }
     return {key: text for key, text in lines.items() if text}
@@ -87,6 +104,66 @@ def _lineage(segments: list[dict[str, Any]]) -> str:
         part["run_id"] + (f" (to step {formats.step(part['upto'])})" if part["upto"] is not None else "")
         for part in segments
     )
+
+
+def _is_continued(run: Mapping[str, Any]) -> bool:
+    """Whether a run goes on from somewhere, on the branch at hand."""
+    return len(run["lineage"]) > 1
+
+
+def _beginning(run: Mapping[str, Any]) -> str:
+    """How the branch at hand began, and the run, where they differ; empty for a run that began from nothing."""
+    shown = [one for one in run["branches"] if one["branch"] in (0, run["branch"])]
+    return "; ".join(text for one in reversed(shown) if (text := _origin(run, one)))
+
+
+def _origin(run: Mapping[str, Any], branch: Mapping[str, Any]) -> str:
+    parent, step = branch["parent"], branch["fork_step"]
+    if branch["kind"] == "start" or parent is None:
+        return ""
+    is_own = parent["run_id"] == run["run_id"]
+    named = f"branch {parent['branch']}" if is_own else parent["run_id"]
+    if not is_own and parent["branch"]:
+        named += f" (branch {parent['branch']})"
+    return f"{branch['kind']} of {named} at step {formats.step(step)}"
+
+
+def _print_changes(run: Mapping[str, Any], way: list[dict[str, Any]]) -> None:
+    """What each one on the way from the root changed of the config that it inherited."""
+    for one in way:
+        changes = {
+            path: f"{_side(change['before'])} -> {_side(change['after'])}" for path, change in one["changes"].items()
+        }
+        is_own = (one["run_id"], one["branch"]) == (run["run_id"], run["branch"])
+        branch = f" (branch {one['branch']})" if one["branch"] else ""
+        place = "" if is_own else f" of {one['run_id']}{branch}"
+        step = "" if one["fork_step"] is None else f" at step {formats.step(one['fork_step'])}"
+        output.print_pairs(formats.plain(f"Config changes{place}{step}"), changes)
+
+
+def _side(value: Any) -> str:
+    return "(none)" if value is None else _shown(value)
+
+
+def _print_branches(run: Mapping[str, Any]) -> None:
+    if len(run["branches"]) < 2:
+        return
+    click.echo(click.style("\nBranches", bold=True))
+    newest = max(one["branch"] for one in run["branches"])
+    rows = [
+        (
+            str(one["branch"]),
+            _origin(run, one) or "start",
+            formats.local_time(one["created_at"]),
+            ", ".join(
+                word
+                for word, is_so in (("newest", one["branch"] == newest), ("shown", one["branch"] == run["branch"]))
+                if is_so
+            ),
+        )
+        for one in run["branches"]
+    ]
+    output.print_table(("branch", "began", "created", ""), rows, right=("branch",))
 
 
 def _environment(env: Mapping[str, Any]) -> dict[str, str]:

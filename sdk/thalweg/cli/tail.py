@@ -1,10 +1,12 @@
 """`thalweg tail`: the last points of a run, then new ones as they come.
 
 Steps are followed upwards: a step that is logged again, or arrives late from another rank, is not printed again.
+Unless a branch was chosen, a run that is rewound meanwhile is followed on its new branch, from where that begins.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import defaultdict
@@ -19,7 +21,7 @@ import click
 from thalweg.api_client import ApiClient, segment
 from thalweg.cli import formats, output
 from thalweg.cli.locate import LocatedRun, locate
-from thalweg.cli.options import connect, json_option, project_option, url_option
+from thalweg.cli.options import branch_option, connect, json_option, project_option, url_option
 from thalweg.errors import NotFoundError, ServerError
 
 POLL_S: Final = 1.0
@@ -47,12 +49,26 @@ class PointTail:
         self.has_more_metrics = False
         self._client = client
         self._run = run
+        self._branch: int = run.document["branch"]
         self._chosen = bool(metrics)
         self._seen: dict[str, float | None] = dict.fromkeys(metrics)
 
     def status(self) -> str:
-        """The run's status now."""
-        return str(self._client.get(self._run.path)["status"])
+        """The status now, of the branch that is read from here on."""
+        run = self._client.get(self._run.path, branch=self._run.branch)
+        if run["branch"] != self._branch:
+            self._follow(run)
+        return str(run["status"])
+
+    def _follow(self, run: dict[str, Any]) -> None:
+        """Goes over to another branch: what it inherits was seen."""
+        self._branch = run["branch"]
+        (begun,) = (one for one in run["branches"] if one["branch"] == self._branch)
+        after = begun["fork_step"]
+        start = after if isinstance(after, (int, float)) else -math.inf
+        self._seen = {name: None if seen is None else min(seen, start) for name, seen in self._seen.items()}
+        place = "to the start" if start == -math.inf else f"to step {formats.step(start)}"
+        output.note(f"The run was rewound {place}: branch {self._branch} follows.")
 
     def last(self, points: int) -> list[Point]:
         """The last points of each metric, by step."""
@@ -80,7 +96,7 @@ class PointTail:
         """Takes in metrics that are new, unless the user has chosen."""
         if self._chosen or self.has_more_metrics:
             return
-        entries = self._client.pages(self._run.path + "/metrics", "metrics")
+        entries = self._client.pages(self._run.path + "/metrics", "metrics", branch=self._branch)
         names = (entry["name"] for entry in entries if not entry["name"].startswith(_SYSTEM))
         for name in islice((name for name in names if name not in self._seen), METRICS_MAX + 1 - len(self._seen)):
             if len(self._seen) == METRICS_MAX:
@@ -110,7 +126,7 @@ class PointTail:
         ]
 
     def _series(self, names: list[str], **query: Any) -> list[dict[str, Any]]:
-        body = {"runs": [self._run.run_id], "metrics": names, **query}
+        body = {"runs": [{"run_id": self._run.run_id, "branch": self._branch}], "metrics": names, **query}
         answer = self._client.post(f"/projects/{segment(self._run.project)}/series", body)
         series: list[dict[str, Any]] = answer["series"]
         return series
@@ -136,6 +152,7 @@ class PointTail:
     default=None,
     help="Go on with new points until the run has ended.  [default: if stdout is a terminal]",
 )
+@branch_option
 @url_option
 @json_option
 def tail(
@@ -144,6 +161,7 @@ def tail(
     metrics: tuple[str, ...],
     points: int,
     follow: bool | None,
+    branch: int | None,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -156,7 +174,7 @@ def tail(
              thalweg tail 20260101-abcdefgh --follow --json | jq .value
     """
     client = connect(url)
-    found = locate(client, run, project)
+    found = locate(client, run, project, branch)
     reader = PointTail(client, found, metrics)
     emit = _print_json if as_json else _print_lines
     emit(reader.last(points))

@@ -21,6 +21,8 @@ DEPTH_DEFAULT: Final = 50
 PAGE_NODES: Final = 20_000
 """Branches asked for at once: the most that a server gives."""
 _FALLING: Final = ("loss", "error", "perplexity")
+_MAY_LACK: Final = ("begins", "name")
+"""Columns that are left out where they are empty."""
 _NAME_CHARS: Final = 60
 _STATUS: Final = 2
 """Its column."""
@@ -79,8 +81,7 @@ def tree(
         raise NotFoundError(f"there is no run {wanted!r} in project {project!r}")
     chosen = best or best_of(metric or "")
     if as_json:
-        root = None if wanted is None else forest.tree_of(wanted)
-        nodes = list(forest.nodes.values()) if root is None else forest.members(root)
+        nodes = forest.known(wanted)
         output.print_json({"project": project, "metric": metric, "best": metric and chosen, "nodes": nodes})
         return
     if not forest.nodes:
@@ -89,7 +90,9 @@ def tree(
     limits = Limits(None if show_all else SIBLINGS_MAX, depth)
     click.echo(draw(forest, Drawing(limits, wanted, metric, chosen, _marks())))
     if wanted is not None and forest.level(wanted) > depth:
-        output.note(f"{wanted} is on level {forest.level(wanted):,}: --depth shows it. `thalweg show` has the way to it.")
+        output.note(
+            f"{wanted} is on level {forest.level(wanted):,}: --depth shows it. `thalweg show` has the way to it."
+        )
 
 
 def _in_project(run: str, project: str) -> str:
@@ -132,8 +135,9 @@ def draw(forest: Forest, drawing: Drawing) -> str:
         (line.prefix + formats.plain(line.text), *(_cells(line.node, drawing) if line.node else ()))
         for line in _lines(forest, drawing)
     ]
-    shown = [place for place, head in enumerate(heads) if head != "begins" or any(row[1] for row in rows if row[1:])]
-    widths = [max(map(_width, [head, *(row[place] for row in rows if row[1:])])) for place, head in enumerate(heads)]
+    full = [row for row in rows if row[1:]]
+    shown = [place for place, head in enumerate(heads) if head not in _MAY_LACK or any(row[place] for row in full)]
+    widths = [max(map(_width, [head, *(row[place] for row in full)])) for place, head in enumerate(heads)]
     widths[0] = min(widths[0], _ALIGNED_CHARS)
     picture = [click.style(_joined(heads, shown, widths, {}), bold=True)]
     for row in rows:

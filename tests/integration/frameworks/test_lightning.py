@@ -78,15 +78,11 @@ def test_a_rewound_training_has_no_gap(server: ServerProcess, tmp_path: Path) ->
     """From the recorded step Lightning goes on with the very next one: nothing is missing, and nothing refused."""
     pytest.importorskip("lightning", reason="lightning is not installed", exc_type=ImportError)
     script = """
-import sys
+same = torch.utils.data.DataLoader(torch.ones(12, 2), batch_size=2)  # Lightning begins the epoch's data again
 kept = pl.callbacks.ModelCheckpoint("ckpt" + sys.argv[2], every_n_train_steps=4, save_top_k=-1)
 run = thalweg.init(run_id="rewound", rewind_to="latest-checkpoint", attempt=sys.argv[2], strict=True)
-place = None
-if run.fork_step is not None:
-    restored = run.restore(to="back")
-    place = restored if restored.is_file() else next(restored.rglob("*.ckpt"))
-trainer(ThalwegLogger(run), kept, int(sys.argv[3])).fit(Line(0.1), data(), ckpt_path=place)
-run.log({"attempt": int(sys.argv[2])}, step=100)
+place = None if run.fork_step is None else run.restore(to="back.ckpt")
+trainer(ThalwegLogger(run), kept, int(sys.argv[3])).fit(Line(0.01), same, ckpt_path=place)
 """
     trained.train(tmp_path, server.url, SCRIPT + script, "lightning.pytorch", "1", "10")
     trained.finished(server, "rewound")
@@ -116,6 +112,21 @@ trainer(ThalwegLogger(), kept, 6).fit(Line(0.1), data())
         last = {word["step"]: word for word in trained.words(folder)}
         assert {step: word["state"] for step, word in last.items()} == {1.0: "staged", 3.0: "staged", 5.0: "durable"}
         assert Path(unquote(urlsplit(last[5.0]["uri"]).path)).is_file()
+
+
+def test_what_was_uploaded_stays(server: ServerProcess, tmp_path: Path) -> None:
+    """Though Lightning deletes its file: an uploaded checkpoint can still be restored."""
+    pytest.importorskip("lightning", reason="lightning is not installed", exc_type=ImportError)
+    script = """
+kept = pl.callbacks.ModelCheckpoint("ckpt", every_n_train_steps=2, save_top_k=1, save_last=True)
+trainer(ThalwegLogger(run_id="uploaded", upload=True), kept, 4).fit(Line(0.1), data())
+place = thalweg.restore("uploaded@1", to="back.ckpt")
+assert torch.load(place, weights_only=False)["global_step"] == 2
+"""
+    trained.train(tmp_path, server.url, SCRIPT + script, "lightning.pytorch")
+    found = trained.wait_for_checkpoints(server, "uploaded", {1.0: "complete", 3.0: "complete"})
+    assert not any("/ckpt/" in one["kinds"][0]["uri"] for one in found.values())
+    assert len(list((tmp_path / "ckpt").glob("epoch*"))) == 1
 
 
 def test_an_asynchronous_checkpoint_is_durable_when_it_is_written(tmp_path: Path) -> None:

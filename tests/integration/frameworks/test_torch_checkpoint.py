@@ -180,6 +180,46 @@ assert all(torch.equal(state["model"][name], tensor) for name, tensor in wanted.
     assert found[7.0]["metrics"] == {"loss": 1.5}
 
 
+def test_an_upload_goes_on_behind_the_training(server: ServerProcess, tmp_path: Path) -> None:
+    """With upload the future is done when the object store has the checkpoint, which can do without the folder."""
+    script = """
+import shutil
+import torch.distributed.checkpoint as dcp
+run.log({"loss": 1.0}, step=1)
+async_save(state, run=run, step=1, checkpoint_id="ckpt/1", upload=True, metrics={"loss": 1.0}).result()
+save(state, run=run, step=2, checkpoint_id="ckpt/2", upload=True)
+run.finish()
+shutil.rmtree("ckpt")
+for step in (1, 2):
+    dcp.load(state, checkpoint_id=thalweg.restore(f"sent@{step}", to=f"back/{step}"))
+"""
+    trained.train(tmp_path, server.url, ALONE.replace("alone", "sent") + script)
+    found = trained.wait_for_checkpoints(server, "sent", {1.0: "complete", 2.0: "complete"})
+    assert found[1.0]["metrics"] == {"loss": 1.0}
+
+
+def test_a_part_that_is_not_here_is_not_uploaded(tmp_path: Path) -> None:
+    """Where the ranks share no folder, rank 0 has a part of the files: that is no checkpoint to send."""
+    script = """
+import thalweg.integrations.torch_checkpoint as hook
+from torch.distributed.checkpoint import FileSystemWriter
+from pathlib import Path
+class Forgetful(FileSystemWriter):
+    def finish(self, *args):
+        super().finish(*args)
+        Path("ckpt/1/__0_0.distcp").unlink()
+saving = hook.dcp.save
+hook.dcp.save = lambda state, **more: saving(state, storage_writer=Forgetful(more["checkpoint_id"]), **more)
+try:
+    save(state, run=run, step=1, checkpoint_id="ckpt/1", upload=True)
+except thalweg.CheckpointError as error:
+    print(error)
+"""
+    out, _ = trained.train_offline(tmp_path, ALONE + script)
+    assert "1 of its 2 files are not on this host, such as __0_0.distcp" in out
+    assert trained.words(tmp_path) == []
+
+
 RESTARTED = """
 import os
 import torch, thalweg

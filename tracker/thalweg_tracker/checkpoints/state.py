@@ -3,7 +3,7 @@
 Rules:
  * of several words on one shard the latest stands, and of several numbers of shards the one of the latest word;
  * a kind is complete when all its shards are durable; else "staged" if one of those told is, else "incomplete";
- * a check counts for the URI that it looked at, and only if it is not older than the word;
+ * a check counts for the word that it looked at, by its URI and time;
  * one shard that is changed, missing or deleted makes its kind so; a complete kind whose shards are all verified is
    "verified";
  * the state of a checkpoint is the worst of its kinds.
@@ -69,6 +69,8 @@ class Check:
     size_bytes: int
     etag: str
     version: str
+    told_us: int
+    """Time of the word that was looked at."""
     checked_us: int
 
 
@@ -196,7 +198,7 @@ def assemble(words: Iterable[Word], checks: Iterable[Check]) -> list[Checkpoint]
 
 def standing(word: Word, check: Check | None) -> Check | None:
     """The check, if it counts for the word."""
-    return check if check is not None and check.uri == word.uri and check.checked_us >= word.time_us else None
+    return check if check is not None and (check.uri, check.told_us) == (word.uri, word.time_us) else None
 
 
 def _kind(kind: str, told: Sequence[Shard]) -> KindState:

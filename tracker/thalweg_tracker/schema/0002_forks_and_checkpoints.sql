@@ -54,7 +54,8 @@ CREATE TABLE checkpoints
 ENGINE = ReplacingMergeTree(time)
 ORDER BY (project, run, step, kind, shard);
 
--- What became of the objects behind them, when somebody looked.
+-- What became of the objects behind them, when somebody looked. `told_at` is the time of the pointer that was looked at: of
+-- one that was told anew nothing is known.
 CREATE TABLE checkpoint_checks
 (
     project    String,
@@ -68,6 +69,7 @@ CREATE TABLE checkpoint_checks
     size_bytes UInt64,
     etag       String,
     version    String,
+    told_at    DateTime64(6, 'UTC'),
     checked_at DateTime64(6, 'UTC')
 )
 ENGINE = ReplacingMergeTree(checked_at)

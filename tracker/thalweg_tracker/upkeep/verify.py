@@ -39,6 +39,7 @@ CHECKS: Final = pa.schema(
         ("size_bytes", pa.uint64()),
         ("etag", pa.string()),
         ("version", pa.string()),
+        ("told_at", pa.timestamp("us", "UTC")),
         ("checked_at", pa.timestamp("us", "UTC")),
     ]
 )
@@ -131,7 +132,8 @@ class Verifier:
             size_bytes=found.size_bytes,
             etag=found.etag,
             version=found.version,
-            checked_us=max(self._now_us(), word.time_us, before),
+            told_us=word.time_us,
+            checked_us=max(self._now_us(), before),
         )
 
     async def _find(self, word: Word, content: Content, listings: _Listings | None) -> _Found:
@@ -262,5 +264,6 @@ def _row(project: str, check: Check) -> dict[str, object]:
         "size_bytes": check.size_bytes,
         "etag": check.etag,
         "version": check.version,
+        "told_at": check.told_us,
         "checked_at": check.checked_us,
     }

@@ -44,7 +44,8 @@ def check(state: CheckState, shard: int = 0, **fields: Any) -> Check:
         "size_bytes": 0,
         "etag": "",
         "version": "",
-        "checked_us": 100,
+        "told_us": 100,
+        "checked_us": 7,
     }
     return Check(**{**plain, **fields})
 
@@ -93,8 +94,9 @@ def test_the_state_of_one_kind(words: list[Word], checks: list[Check], state: st
     ("fields", "state"),
     [
         ({}, "missing"),
-        ({"checked_us": 101}, "missing"),
-        ({"checked_us": 99}, "complete"),  # older than the word
+        ({"checked_us": 10_000}, "missing"),  # clocks do not count
+        ({"told_us": 99}, "complete"),  # of an earlier word
+        ({"told_us": 101}, "complete"),  # of one that is not here
         ({"uri": "s3://b/elsewhere"}, "complete"),
         ({"kind": "model"}, "complete"),
         ({"shard": 1}, "complete"),
@@ -170,7 +172,7 @@ def test_sums_and_times() -> None:
         word(1, 2, blocked_s=3.0, saved_us=60, time_us=70),
         word(kind="model", blocked_s=1.0, size_bytes=1, digest="sha256:d"),
     ]
-    found = only(words, [check("verified", 1, size_bytes=7)])
+    found = only(words, [check("verified", 1, size_bytes=7, told_us=70)])
     assert (found.blocked_s, found.size_bytes, found.created_us) == (4.0, 13, 100)
     full, model = found.kinds
     assert (full.size_bytes, full.saved_us, full.staged_us, full.checked_us, full.digest) == (12, 60, 40, 0, "")
