@@ -28,13 +28,26 @@ from thalweg.settings import Settings
 _UPLOADS_FOLDER: Final = "uploads"
 
 
-def record(recorder: Recorder, uri: PathLike, *, rank: int, **told: Any) -> str:
-    """Writes the record of a checkpoint and returns its URI. Raises InputError for what must not be recorded."""
+Staged = dict[tuple[float, str, int], int]
+"""When the checkpoints were staged that are not durable yet, by step, kind and shard: microseconds."""
+
+
+def record(recorder: Recorder, uri: PathLike, *, rank: int, staged: Staged, **told: Any) -> str:
+    """Writes the record of a checkpoint and returns its URI. Raises InputError for what must not be recorded.
+
+    A durable one that was staged before, by `staged`, keeps that moment.
+    """
     described = describe_checkpoint(uri, now_us=time.time_ns() // 1000, rank=rank, **told)
     for complaint in described.complaints:
         say(complaint)
+    document = described.fields["checkpoint"]
+    key = (document["step"], document["kind"], document["shard"])
+    if document["state"] == "staged":
+        staged[key] = document["staged_us"]
+    else:
+        document["staged_us"] = document["staged_us"] or staged.pop(key, 0)
     recorder.event("checkpoint", described.fields)
-    return str(described.fields["checkpoint"]["uri"])
+    return str(document["uri"])
 
 
 def save(
@@ -46,6 +59,7 @@ def save(
     strict: bool,
     progress: Progress | None,
     metrics: Mapping[str, Any] | None,
+    blocked_s: float | None,
     **told: Any,
 ) -> str:
     """Uploads a file or folder and records it; where that fails, records where it lies here. Returns the URI.
@@ -69,12 +83,13 @@ def save(
         recorder,
         source if uploaded is None else uploaded.uri,
         rank=settings.rank,
+        staged={},
         step=target.step,
         kind=target.kind,
         files=files,
         size_bytes=uploaded and uploaded.size_bytes,
         digest=uploaded and uploaded.digest,
-        blocked_s=time.monotonic() - began_s,
+        blocked_s=time.monotonic() - began_s if blocked_s is None else blocked_s,
         metrics=metrics,
         **told,
     )

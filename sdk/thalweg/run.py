@@ -51,6 +51,7 @@ class Run:
         self._on_finish = on_finish
         self._on_fork = on_fork
         self._is_finished = False
+        self._staged: checkpointing.Staged = {}
         self.config = Config(self, beginning.inherited)
 
     @property
@@ -160,7 +161,7 @@ class Run:
             "blocked_s": blocked_s,
         }  # fmt: skip
         try:
-            checkpointing.record(self._recorder, uri, rank=self._settings.rank, **told)
+            checkpointing.record(self._recorder, uri, rank=self._settings.rank, staged=self._staged, **told)
         except InputError as error:
             self._recorder.complain(error)
 
@@ -174,12 +175,15 @@ class Run:
         shards: int = 1,
         metrics: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        staged_at: float | datetime | None = None,
+        blocked_s: float | None = None,
         progress: Progress | None = None,
     ) -> str:
         """Uploads a file or folder to the server's object store, records it as a checkpoint, and returns its URI.
 
         The upload goes in parts, whose digests are checked, and resumes where an earlier call for the same path, step
-        and kind ended. `progress(done, total)` in bytes. Offline, or where the upload does not succeed, the local
+        and kind ended. `blocked_s`: seconds for which saving held the training up, if not for the whole call.
+        `progress(done, total)` in bytes. Offline, or where the upload does not succeed, the local
         path is recorded, and returned as a file:// URI; where strict the latter raises CheckpointError or ServerError.
         """
         if self._recorder is None:
@@ -197,6 +201,8 @@ class Run:
             metadata=metadata,
             shard=shard,
             shards=shards,
+            staged_at=staged_at,
+            blocked_s=blocked_s,
         )
 
     def restore(

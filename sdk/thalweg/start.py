@@ -87,7 +87,9 @@ def _start(
     strict: bool = False,
 ) -> Run:
     if settings.mode == "disabled":
-        return Run(beginning, settings, None, on_finish=_forget, on_fork=_fork)
+        unrecorded = Run(beginning, settings, None, on_finish=_forget, on_fork=_fork)
+        unrecorded.config.update(config or {})  # which the training may read
+        return unrecorded
     recorder = Recorder(
         settings, beginning.run_id, next_step=beginning.next_step, strict=strict, origin=beginning.origin
     )

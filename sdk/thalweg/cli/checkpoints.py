@@ -315,7 +315,7 @@ def _summary(run: LocatedRun, answer: Mapping[str, Any]) -> str:
     if not (kept or deleted or answer["failed"]):
         return f"Run {run.label} has no checkpoints of its own."
     if not deleted and not answer["failed"]:
-        return f"Nothing to delete: all {formats.count(len(kept), 'checkpoint')} are to be kept."
+        return f"Nothing to delete of {formats.count(len(kept), 'checkpoint')}."
     if answer["dry_run"]:
         return f"Would delete {_amount(deleted)} and keep {len(kept):,}."
     return f"Deleted {_amount(deleted)}, kept {len(kept):,}."

@@ -64,10 +64,10 @@ class Forest:
         self._newest: dict[str, int] = {}
         self._roots: list[Key] = []
         self._above: dict[Key, Key] = {}
-        for run_id, branch in self.nodes:
-            self._newest[run_id] = max(branch, self._newest.get(run_id, 0))
         for key, node in list(self.nodes.items()):
             self._place(key, node)
+        for run_id, branch in self.nodes:
+            self._newest[run_id] = max(branch, self._newest.get(run_id, 0))
         self._cut_circles()
         self._sizes = self._count()
 

@@ -58,7 +58,10 @@ def show(
     metrics = list(islice(pages, most and most + 1))
     way = client.get(found.path + "/lineage", branch=shown_branch)["lineage"] if _is_continued(found.document) else []
     if as_json:
-        output.print_json({"project": found.project, **found.document, "way": way, "metrics": metrics[:most]})
+        changes = [one for one in way if one["changes"]]
+        output.print_json(
+            {"project": found.project, **found.document, "config_changes": changes, "metrics": metrics[:most]}
+        )
         return
     print_run(found, way, datetime.now(timezone.utc))
     print_metrics(metrics[:most], prefix)
@@ -100,10 +103,13 @@ def _lineage(segments: list[dict[str, Any]]) -> str:
     """The way from the root to a run; empty for a run that is no fork."""
     if len(segments) < 2:
         return ""
-    return " -> ".join(
-        part["run_id"] + (f" (to step {formats.step(part['upto'])})" if part["upto"] is not None else "")
-        for part in segments
-    )
+    return " -> ".join(map(_segment, segments))
+
+
+def _segment(part: Mapping[str, Any]) -> str:
+    branch = [f"branch {part['branch']}"] if part["branch"] else []
+    upto = [] if part["upto"] is None else [f"to step {formats.step(part['upto'])}"]
+    return part["run_id"] + (f" ({', '.join([*branch, *upto])})" if branch or upto else "")
 
 
 def _is_continued(run: Mapping[str, Any]) -> bool:
@@ -125,7 +131,11 @@ def _origin(run: Mapping[str, Any], branch: Mapping[str, Any]) -> str:
     named = f"branch {parent['branch']}" if is_own else parent["run_id"]
     if not is_own and parent["branch"]:
         named += f" (branch {parent['branch']})"
-    return f"{branch['kind']} of {named} at step {formats.step(step)}"
+    if branch["kind"] == "rewind":
+        return f"rewind of {named} to " + (
+            f"step {formats.step(step)}" if isinstance(step, (int, float)) else "the start"
+        )
+    return f"fork of {named} at step {formats.step(step)}"
 
 
 def _print_changes(run: Mapping[str, Any], way: list[dict[str, Any]]) -> None:

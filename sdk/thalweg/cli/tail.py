@@ -6,7 +6,6 @@ Unless a branch was chosen, a run that is rewound meanwhile is followed on its n
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import defaultdict
@@ -65,9 +64,10 @@ class PointTail:
         self._branch = run["branch"]
         (begun,) = (one for one in run["branches"] if one["branch"] == self._branch)
         after = begun["fork_step"]
-        start = after if isinstance(after, (int, float)) else -math.inf
-        self._seen = {name: None if seen is None else min(seen, start) for name, seen in self._seen.items()}
-        place = "to the start" if start == -math.inf else f"to step {formats.step(start)}"
+        start = float(after) if isinstance(after, (int, float)) else None  # None: it inherits nothing
+        for name, seen in self._seen.items():
+            self._seen[name] = None if seen is None or start is None else min(seen, start)
+        place = "to the start" if start is None else f"to step {formats.step(start)}"
         output.note(f"The run was rewound {place}: branch {self._branch} follows.")
 
     def last(self, points: int) -> list[Point]:

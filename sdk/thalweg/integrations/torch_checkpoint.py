@@ -180,6 +180,8 @@ class _Save:
                 kind=checkpoint.kind,
                 metrics=checkpoint.metrics,
                 metadata=checkpoint.metadata,
+                staged_at=self._staged_at,
+                blocked_s=blocked_s,
             )
             return
         self._close()

@@ -198,26 +198,32 @@ for step in (1, 2):
     assert found[1.0]["metrics"] == {"loss": 1.0}
 
 
-def test_a_part_that_is_not_here_is_not_uploaded(tmp_path: Path) -> None:
-    """Where the ranks share no folder, rank 0 has a part of the files: that is no checkpoint to send."""
+def test_ranks_without_a_shared_folder(server: ServerProcess, tmp_path: Path) -> None:
+    """Rank 0 sees a part of the files: it does not send that, and a look at the checkpoint finds what is missing."""
     script = """
-import thalweg.integrations.torch_checkpoint as hook
-from torch.distributed.checkpoint import FileSystemWriter
-from pathlib import Path
-class Forgetful(FileSystemWriter):
-    def finish(self, *args):
-        super().finish(*args)
-        Path("ckpt/1/__0_0.distcp").unlink()
-saving = hook.dcp.save
-hook.dcp.save = lambda state, **more: saving(state, storage_writer=Forgetful(more["checkpoint_id"]), **more)
+import torch, thalweg
+import torch.distributed as dist
+from thalweg.integrations.torch_checkpoint import save
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+run = thalweg.init(run_id="apart")
+run.log({"loss": 1.0}, step=2)
+state = {f"model{rank}": torch.nn.Linear(4, 4).state_dict()}
 try:
-    save(state, run=run, step=1, checkpoint_id="ckpt/1", upload=True)
+    save(state, run=run, step=1, checkpoint_id=f"node{rank}/1", upload=True)
 except thalweg.CheckpointError as error:
-    print(error)
+    print(rank, error, flush=True)
+save(state, run=run, step=2, checkpoint_id=f"node{rank}/2")
+run.finish()
+dist.destroy_process_group()
 """
-    out, _ = trained.train_offline(tmp_path, ALONE + script)
-    assert "1 of its 2 files are not on this host, such as __0_0.distcp" in out
-    assert trained.words(tmp_path) == []
+    with trained.torchrun(tmp_path, server.url, script) as process:
+        out, _ = trained.end_of(process)
+    assert out.startswith("0 cannot upload")
+    assert "1 of its 3 files are not on this host, such as __1_0.distcp" in out
+    trained.wait_for_checkpoints(server, "apart", {2.0: "complete"})
+    looked = server.client.post(f"/projects/{trained.PROJECT}/runs/apart/checkpoints/verify", {"steps": None})
+    assert [one["state"] for one in looked["checkpoints"]] == ["missing"]
 
 
 RESTARTED = """
@@ -230,7 +236,7 @@ from thalweg.integrations.torch_checkpoint import async_save
 dist.init_process_group("gloo")
 rank, attempt = dist.get_rank(), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
 run = thalweg.init(run_id="restarted", rewind_to="latest-checkpoint")
-print("branch", rank, attempt, run.branch, run.fork_step, flush=True)
+os.write(1, f"branch {rank} {attempt} {run.branch} {run.fork_step}\\n".encode())
 torch.manual_seed(0)
 model = torch.nn.Linear(8, 1)
 state = {"model": model.state_dict(), "step": torch.tensor(0)}

@@ -96,7 +96,7 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
 callback = ThalwegCallback(run_id="two")
 it = trainer(callback, 4)
 it.train()
-print("rank", it.args.process_index, callback.run is not None, flush=True)
+os.write(1, f"\\nrank {it.args.process_index} {callback.run is not None}\\n".encode())
 """
     with trained.torchrun(tmp_path, trained.NOBODY, SCRIPT + script, THALWEG_MODE="offline") as process:
         out, _ = trained.end_of(process)

@@ -96,6 +96,13 @@ def test_disabled_writes_no_file_and_starts_no_process(tmp_path: Path) -> None:
     assert list(spool.iterdir()) == []
 
 
+def test_disabled_keeps_the_config_for_the_training(tmp_path: Path) -> None:
+    """A script that reads `run.config` runs with mode "disabled" too; so do its forks."""
+    script = PREAMBLE + "print(run.config['lr'], run.fork(config={'lr': 0.2}).config['lr'])"
+    done = run_script(tmp_path / "spool", script, THALWEG_MODE="disabled")
+    assert (done.stdout, done.stderr, done.returncode) == ("0.1 0.2\n", "", 0)
+
+
 def test_greeting_says_where_it_goes(tmp_path: Path) -> None:
     """One line at the start names run and place; at the end, offline, one names the command that sends it."""
     spool = tmp_path / "spool"

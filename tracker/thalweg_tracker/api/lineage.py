@@ -52,27 +52,21 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         """
         child = order.run_id or generate_run_id()
         check_label("run_id", child, wire_limits.RUN_ID_MAX_BYTES)
-        parent = find_views(engine, project, [RunRef(run_id, order.branch)], also=[RunRef(child, 0)])
-        _refuse_present(parent[1:])
-        step = order.step if isinstance(order.step, float) else latest_checkpoint(parent[0])
-        if step is None:
-            raise NotFoundError(
-                "no_checkpoint",
-                f"cannot fork run {run_id!r} at its latest checkpoint: it has no complete one",
-                "Give a step, or see `thalweg checkpoints`.",
-            )
+        parent, *present = find_views(engine, project, [RunRef(run_id, order.branch)], also=[RunRef(child, 0)])
+        _refuse_present(present)
+        step = _fork_step(order, parent, present, latest_checkpoint)
         now_us = time.time_ns() // 1000
-        above = parent[0].lineage if len(parent) == 1 else None
+        above = None if present else parent.lineage
         first = partial(write_attributes, engine, project, run_key(project, child), _first_attributes(order), now_us)
         with ThreadPoolExecutor(2) as beside:  # the three take as long as the longest
-            last_step = beside.submit(run_queries.last_step, engine, parent[0])
+            last_step = beside.submit(run_queries.last_step, engine, parent)
             early = beside.submit(first) if order.run_id is None else None  # nobody else can have made-up ids
-            made = branches.fork(project, child, run_id, parent[0].branch, step, now_us, above)
+            made = branches.fork(project, child, run_id, parent.branch, step, now_us, above)
             if early is None:
                 first()
             else:
                 early.result()
-            return _continued(engine, project, made, parent[0], last_step.result())
+            return _continued(engine, project, made, parent, last_step.result())
 
     @router.post("/projects/{project}/runs/{run_id}/rewind")
     def rewind(project: ProjectName, run_id: RunName, order: models.RewindOrder) -> models.Continued:
@@ -97,6 +91,27 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         if not above:
             return _continued(engine, project, made, None, None)
         return _continued(engine, project, made, above[0], run_queries.last_step(engine, above[0]))
+
+
+def _fork_step(
+    order: models.ForkOrder, parent: RunView, present: Sequence[RunView], latest_checkpoint: LatestCheckpoint
+) -> float:
+    """The step asked for. The latest checkpoint of a fork that is there is the one that it was made at: ranks that
+    come later must not find a later one. Raises NotFoundError.
+    """
+    if isinstance(order.step, float):
+        return order.step
+    for view in present:
+        if view.lineage[-2].branch.run_id == parent.run_id and view.fork_step is not None:
+            return view.fork_step
+    step = latest_checkpoint(parent)
+    if step is None:
+        raise NotFoundError(
+            "no_checkpoint",
+            f"cannot fork run {parent.run_id!r} at its latest checkpoint: it has no complete one",
+            "Give a step, or see `thalweg checkpoints`.",
+        )
+    return step
 
 
 def _refuse_present(found: Sequence[RunView]) -> None:

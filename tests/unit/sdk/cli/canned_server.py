@@ -6,7 +6,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,6 +66,8 @@ class CannedRun:
             "notes": "",
             "config": {},
             "env": {},
+            "branch": 0,
+            "branches": [branch_line(0, self.created_at)],
             "lineage": [{"run_id": self.run_id, "branch": 0, "upto": None}],
             "last_step": None,
             "health": {"counters": {}, "writers": [writer | self.writer]},
@@ -73,12 +75,28 @@ class CannedRun:
         return self.line() | usual | self.fields
 
 
+def branch_line(branch: int, created_at: str, parent: tuple[str, int] | None = None, **more: Any) -> dict[str, Any]:
+    """How a branch of a run began: from nothing, unless there is a parent."""
+    named = parent and {"run_id": parent[0], "branch": parent[1]}
+    usual = {"branch": branch, "kind": "start", "parent": named, "fork_step": None, "created_at": created_at}
+    return usual | more
+
+
+Answer = Callable[[dict[str, Any]], Any]
+"""From the query of GET, or the body of POST, to a document; None for 404."""
+
+
 class CannedServer:
-    """The server. `asked` lists the requests; `failing` answers that many requests with an error 503 first."""
+    """The server. `asked` lists the requests; `failing` answers that many requests with an error 503 first.
+
+    `answers` has those that are not made of runs, by method and path below /api/v1, and `orders` what was posted.
+    """
 
     def __init__(self) -> None:
         self.projects: dict[str, list[CannedRun]] = {}
+        self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
+        self.orders: list[tuple[str, dict[str, Any]]] = []
         self.series_asked: list[dict[str, Any]] = []
         self.failing = 0
         self.page_size = 1000
@@ -95,6 +113,9 @@ class CannedServer:
 
     def get(self, path: str, query: dict[str, str]) -> Any:
         """The answer to GET, None for 404."""
+        answer = self.answers.get(f"GET {unquote(path).removeprefix('/api/v1')}")
+        if answer is not None:
+            return answer(query)
         parts = [unquote(part) for part in path.removeprefix("/api/v1/").split("/")]
         match parts:
             case ["projects"]:
@@ -104,7 +125,7 @@ class CannedServer:
                 return self._page("runs", [run.line() for run in runs], query)
             case ["projects", project, "runs", run_id]:
                 run = self.run(project, run_id)
-                return run and run.document()
+                return run and run.document() | ({"branch": int(query["branch"])} if "branch" in query else {})
             case ["projects", project, "runs", run_id, "metrics"]:
                 run = self.run(project, run_id)
                 assert run is not None, run_id
@@ -123,7 +144,8 @@ class CannedServer:
 
     def series(self, project: str, query: dict[str, Any]) -> Iterator[tuple[str, str, list[tuple[float, float]]]]:
         """Run, name and points of each series that a query asks for."""
-        for run_id in query["runs"]:
+        for one in query["runs"]:
+            run_id = one if isinstance(one, str) else one["run_id"]
             run = self.run(project, run_id)
             for name in query["metrics"] if run else ():
                 low, high = query.get("from"), query.get("to")
@@ -185,6 +207,7 @@ def arrow_table(series: list[tuple[str, str, list[tuple[float, float]]]], query:
     label = pa.dictionary(pa.int32(), pa.string())
     columns = {
         "run_id": pa.array([row[0] for row in rows], label),
+        "branch": pa.array([0] * len(rows), pa.uint32()),
         "name": pa.array([row[1] for row in rows], label),
         "rank": pa.array([row[2] for row in rows], pa.uint16()),
         "x": pa.array([row[3] for row in rows], pa.float64()),
@@ -233,6 +256,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._fails():
+            return
+        path = unquote(self.path).removeprefix("/api/v1")
+        if answer := self.canned.answers.get(f"POST {path}"):
+            self.canned.orders.append((path, query))
+            self._answer(json.dumps(answer(query), allow_nan=False).encode())
             return
         self.canned.series_asked.append(query)
         found = re.fullmatch(r"/api/v1/projects/([^/]+)/series", self.path)

@@ -90,12 +90,25 @@ def test_json_tells_what_was_written(run: CannedRun, thalweg: Command, tmp_path:
     assert document == {
         "project": "p",
         "run_id": "r1",
+        "branch": 0,
         "output": "x.csv",
         "format": "csv",  # by the name
         "metrics": 3,
         "rows": 5,
         "bytes": size,
     }
+
+
+@pytest.mark.parametrize(("arguments", "branch"), [((), 3), (("--branch", "1"), 1)])
+def test_points_are_of_one_branch_in_the_same_columns(
+    run: CannedRun, canned: CannedServer, thalweg: Command, tmp_path: Path, arguments: tuple[str, ...], branch: int
+) -> None:
+    """The newest branch at the start, or the one asked for: a rewind meanwhile changes nothing."""
+    run.fields["branch"] = 3
+    assert thalweg("export", "p/r1", "-m", "loss", "--json", *arguments).document["branch"] == branch
+    assert canned.series_asked[-1]["runs"] == [{"run_id": "r1", "branch": branch}]
+    assert f"GET /api/v1/projects/p/runs/r1/metrics?limit=1000&branch={branch}" in canned.asked
+    assert pa.parquet.read_table(tmp_path / "r1.parquet").schema.names == COLUMNS
 
 
 def test_a_file_that_is_there_is_kept(run: CannedRun, thalweg: Command, tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_run_duration(status: str, ended_at: str | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("span_s", "text"),
+    [(0.0, "0s"), (0.0123456, "0.0123s"), (2.5, "2.5s"), (9.999, "10s"), (61, "1m 01s"), (90_000, "1d 01h")],
+)
+def test_seconds(span_s: float, text: str) -> None:
+    assert formats.seconds(span_s) == text
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [("a b", "a b"), ("\x1b[31m", "\\x1b[31m"), ("a\nb", "a\\nb"), ("ü€", "ü€"), ("\u202e", "\\u202e")],
 )

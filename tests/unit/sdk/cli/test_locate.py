@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
 from thalweg.api_client import ApiClient
-from thalweg.cli.locate import locate, split
+from thalweg.cli.locate import locate, locate_point, split
 from thalweg.errors import InputError, NotFoundError
 
 
@@ -61,3 +61,32 @@ def test_a_run_id_of_two_projects_is_ambiguous(client: ApiClient) -> None:
 def test_a_run_that_is_not_there(client: ApiClient, text: str, project: str | None) -> None:
     with pytest.raises(NotFoundError):
         locate(client, text, project)
+
+
+@pytest.mark.parametrize(
+    ("text", "project", "found"),
+    [
+        ("one", None, ("a", "one", None, False)),
+        ("one@9", None, ("a", "one", 9.0, False)),
+        ("b/both@-1.5e3", "a", ("b", "both", -1500.0, False)),
+        ("both@latest-checkpoint", "b", ("b", "both", None, True)),
+    ],
+)
+def test_locate_point(
+    client: ApiClient, text: str, project: str | None, found: tuple[str, str, float | None, bool]
+) -> None:
+    run, point = locate_point(client, text, project)
+    assert (run.project, run.run_id, point.step, point.latest_checkpoint) == found
+
+
+@pytest.mark.parametrize("text", ["", "@9", "a/b/one@9", "a/@9"])
+def test_what_is_no_point_is_a_usage_error(client: ApiClient, text: str) -> None:
+    with pytest.raises(click.UsageError, match="wanted RUN, RUN@STEP or RUN@latest-checkpoint"):
+        locate_point(client, text, None)
+
+
+def test_the_document_is_that_of_the_branch_asked_for(client: ApiClient, canned: CannedServer) -> None:
+    """The run is looked for by its id first: a branch that is missing is no missing run."""
+    found = locate(client, "one", None, 3)
+    assert (found.branch, found.document["branch"]) == (3, 3)
+    assert canned.asked[-1] == "GET /api/v1/projects/a/runs/one?branch=3"

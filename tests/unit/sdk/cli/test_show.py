@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
+from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer, branch_line
 from tests.unit.sdk.cli.conftest import Command
 
 
@@ -74,7 +74,7 @@ def test_no_limit_is_told_where_all_are_shown(run: CannedRun, thalweg: Command) 
 def test_json_is_the_servers_document_with_project_and_metrics(run: CannedRun, thalweg: Command) -> None:
     document = thalweg("show", "r1", "--json").document
     metrics = document.pop("metrics")
-    assert document == {"project": "p", **run.document()}
+    assert document == {"project": "p", "config_changes": [], **run.document()}
     assert len(metrics) == 3
 
 
@@ -114,7 +114,64 @@ def test_the_traceback_is_shown_without_control_characters(canned: CannedServer,
     assert "Rank 0 ended with\nTraceback:\n  File\nValueError: \\x1b[2Jx\n" in thalweg("show", "p/r1").out
 
 
-def test_a_fork_shows_its_lineage(canned: CannedServer, thalweg: Command) -> None:
-    lineage = [{"run_id": "root", "branch": 0, "upto": 9.0}, {"run_id": "r1", "branch": 0, "upto": None}]
-    canned.add("p", CannedRun("r1", fields={"lineage": lineage}))
-    assert "root (to step 9) -> r1" in thalweg("show", "p/r1").out
+ROOT = {"run_id": "root", "branch": 0, "upto": 9.0}
+DAY = "2026-01-03T00:00:00Z"
+
+
+def way(canned: CannedServer, *entries: dict[str, object]) -> None:
+    """What the server answers of the way to r1."""
+    usual = {"branch": 0, "fork_step": None, "name": "", "created_at": DAY, "changes": {}}
+    canned.answers["GET /projects/p/runs/r1/lineage"] = lambda query: {"lineage": [usual | one for one in entries]}
+
+
+def test_a_fork_shows_where_it_began_and_what_each_one_changed(canned: CannedServer, thalweg: Command) -> None:
+    middle = {"run_id": "mid", "branch": 2, "upto": 12.0}
+    fields = {
+        "lineage": [ROOT, middle, {"run_id": "r1", "branch": 0, "upto": None}],
+        "branches": [branch_line(0, DAY, ("mid", 2), kind="fork", fork_step=12.0)],
+    }
+    canned.add("p", CannedRun("r1", fields=fields))
+    changes = {"lr": {"before": 0.1, "after": 0.01}, "opt.name": {"before": None, "after": "ad\x1bam"}}
+    gone = {"x": {"before": [1, 2], "after": None}}
+    way(
+        canned,
+        {**ROOT, "kind": "start"},
+        {**middle, "kind": "fork", "fork_step": 9.0, "changes": gone},
+        {"run_id": "r1", "kind": "fork", "fork_step": 12.0, "changes": changes},
+    )
+    text = thalweg("show", "p/r1").out
+    assert "  began      fork of mid (branch 2) at step 12\n" in text
+    assert "  lineage    root (to step 9) -> mid (branch 2, to step 12) -> r1\n" in text
+    assert "Config changes of mid (branch 2) at step 9\n  x  [1, 2] -> (none)\n" in text
+    assert "Config changes at step 12\n  lr        0.1 -> 0.01\n  opt.name  (none) -> ad\\x1bam\n" in text
+    told = thalweg("show", "p/r1", "--json").document["config_changes"]
+    assert [(one["run_id"], one["changes"]) for one in told] == [("mid", gone), ("r1", changes)]
+
+
+def test_a_run_that_was_rewound_shows_its_branches(canned: CannedServer, thalweg: Command) -> None:
+    fields = {
+        "branch": 2,
+        "lineage": [{"run_id": "r1", "branch": 0, "upto": 5.0}, {"run_id": "r1", "branch": 2, "upto": None}],
+        "branches": [
+            branch_line(0, DAY, ("root", 0), kind="fork", fork_step=3.0),
+            branch_line(1, DAY, ("r1", 0), kind="rewind", fork_step=8.0),
+            branch_line(2, DAY, ("r1", 0), kind="rewind", fork_step=5.0),
+        ],
+    }
+    canned.add("p", CannedRun("r1", fields=fields))
+    way(canned)
+    text = thalweg("show", "p/r1").out
+    assert "  began      rewind of branch 0 to step 5; fork of root at step 3\n" in text
+    table = [line for line in words(text) if line[:1] and line[0].isdecimal() and line[2:3] == ["of"]]
+    assert [(line[0], line[-2:]) for line in table[2:]] == [("2", ["newest,", "shown"])]
+    assert [" ".join(line[1:7]) for line in table[:2]] == ["fork of root at step 3", "rewind of branch 0 to step"]
+    old = thalweg("show", "p/r1", "--branch", "1").out
+    assert next(line[-1] for line in words(old) if line[:1] == ["1"]) == "shown"
+    assert "GET /api/v1/projects/p/runs/r1/metrics?limit=101&branch=1" in canned.asked
+
+
+def test_a_plain_run_is_not_asked_for_its_lineage(run: CannedRun, canned: CannedServer, thalweg: Command) -> None:
+    text = thalweg("show", "p/r1").out
+    assert not [line for line in canned.asked if "lineage" in line]
+    assert "Branches" not in text
+    assert "began" not in text

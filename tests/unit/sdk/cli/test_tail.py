@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer, time_us
+from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer, branch_line, time_us
 from tests.unit.sdk.cli.conftest import Command
 from thalweg.api_client import ApiClient
 from thalweg.cli.locate import locate
@@ -146,6 +146,39 @@ def test_following_ends_with_the_run_and_misses_nothing(run: CannedRun, canned: 
     assert follow_run(tail, emitted.extend, wait) == "failed"
     assert steps(emitted) == [("loss", 5000), ("loss", 5001)]
     assert len(waited) == 2
+
+
+@pytest.mark.parametrize(
+    ("fork_step", "first", "told"), [(4990.0, 4991, "to step 4990"), ("-Infinity", 0, "to the start")]
+)
+def test_a_rewind_meanwhile_is_followed_from_where_it_begins(
+    run: CannedRun,
+    canned: CannedServer,
+    capsys: pytest.CaptureFixture[str],
+    fork_step: float | str,
+    first: int,
+    told: str,
+) -> None:
+    run.fields["status"] = "running"
+    tail, emitted = reader(canned, "loss"), []
+    tail.last(1)
+
+    def rewinds() -> None:
+        new = branch_line(1, "2026-01-03T00:00:00Z", ("r1", 0), kind="rewind", fork_step=fork_step)
+        run.fields.update(branch=1, branches=[*run.document()["branches"], new], status="finished")
+
+    wait, _ = waits(rewinds)
+    follow_run(tail, emitted.extend, wait)
+    assert steps(emitted) == [("loss", step) for step in range(first, 5000)]
+    assert canned.series_asked[-1]["runs"] == [{"run_id": "r1", "branch": 1}]
+    assert capsys.readouterr().err == f"The run was rewound {told}: branch 1 follows.\n"
+
+
+def test_a_chosen_branch_is_kept(run: CannedRun, canned: CannedServer, thalweg: Command) -> None:
+    run.fields["branch"] = 2
+    thalweg("tail", "p/r1", "--branch", "1", "-m", "val", "--follow")
+    assert {one["branch"] for asked in canned.series_asked for one in asked["runs"]} == {1}
+    assert "GET /api/v1/projects/p/runs/r1?branch=1" in canned.asked
 
 
 def test_a_server_that_is_away_is_waited_for_and_told_once(
