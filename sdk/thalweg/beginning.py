@@ -33,7 +33,7 @@ class Beginning:
     run_id: str
     next_step: float = 0.0
     origin: Origin | None = None
-    inherited: Mapping[str, Any] = field(default_factory=dict)  # config, nested
+    inherited: Mapping[str, Any] = field(default_factory=dict)  # config as it stands, nested
 
     @property
     def fork_step(self) -> float | None:
@@ -55,7 +55,8 @@ def begin(settings: Settings, fork_from: str | None, rewind_to: float | str | No
         return _rewind(settings, rewind_to, attempt)
     if settings.run_id is None:
         return Beginning(generate_run_id())
-    return Beginning(settings.run_id, _next_step(settings, settings.run_id))
+    next_step, config = _standing(settings, settings.run_id)
+    return Beginning(settings.run_id, next_step, inherited=config)
 
 
 def fork_of(settings: Settings, parent_run_id: str, parent_branch: int | None, step: float) -> Beginning:
@@ -65,19 +66,20 @@ def fork_of(settings: Settings, parent_run_id: str, parent_branch: int | None, s
     return _fork(settings, ForkPoint(None, parent_run_id, step, False), parent_branch)
 
 
-def _next_step(settings: Settings, run_id: str) -> float:
-    """First automatic step: where the run already stands on the server, it goes on after its last step."""
+def _standing(settings: Settings, run_id: str) -> tuple[float, Mapping[str, Any]]:
+    """First automatic step and config: where the run already stands on the server, it goes on after its last step."""
     if settings.mode != "online":
-        return 0.0
+        return 0.0, {}
     path = run_path(settings.project, run_id)
     try:
-        last_step = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path)["last_step"]
-        return 0.0 if last_step is None else float(last_step) + 1
+        found = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path)
+        last_step, config = found["last_step"], found["config"]
+        return 0.0 if last_step is None else float(last_step) + 1, config if isinstance(config, dict) else {}
     except NotFoundError:
-        return 0.0
+        return 0.0, {}
     except (ServerError, KeyError, TypeError, ValueError) as error:  # ..., or something else answers there
         say(f"automatic steps of run {run_id} start at 0: {error}")
-        return 0.0
+        return 0.0, {}
 
 
 def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning:
@@ -105,7 +107,8 @@ def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning
         stands = "has no points yet" if last is None else f"stands at step {float(last):g}"
         say(f"run {point.run_id} {stands}: what it logs up to step {step:g} will be seen from {run_id} too")
     origin = Origin("fork", point.run_id, answer["parent"]["branch"], step)
-    return Beginning(run_id, max(_next_step(settings, run_id), step + 1), origin, answer["config"])
+    next_step, config = _standing(settings, run_id)
+    return Beginning(run_id, max(next_step, step + 1), origin, config or answer["config"])
 
 
 def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> Beginning:
@@ -131,7 +134,8 @@ def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> 
         return Beginning(run_id, 0.0, Origin("start", attempt=label), answer["config"])
     after = float(answer["fork_step"])
     origin = Origin("rewind", step=after, attempt=label, branch=answer["branch"])
-    return Beginning(run_id, max(_next_step(settings, run_id), after + 1), origin, answer["config"])
+    next_step, config = _standing(settings, run_id)
+    return Beginning(run_id, max(next_step, after + 1), origin, config or answer["config"])
 
 
 def _rewind_step(rewind_to: object) -> float | None:

@@ -90,7 +90,10 @@ def test_a_fork_with_nothing_changed_repeats_its_parent(server: ServerProcess, t
     assert curves(server, "same") == curves(server, "parent")
     assert details(server, "same")["config"] == details(server, "parent")["config"]
     chain = server.client.get(f"/projects/{PROJECT}/runs/same/lineage")["lineage"]
-    assert [(one["run_id"], one["upto"], one["changes"]) for one in chain] == [("parent", 180.0, {}), ("same", None, {})]
+    assert [(one["run_id"], one["upto"], one["changes"]) for one in chain] == [
+        ("parent", 180.0, {}),
+        ("same", None, {}),
+    ]
 
 
 @pytest.mark.parametrize(

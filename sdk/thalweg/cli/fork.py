@@ -137,10 +137,8 @@ def _print(parent: LocatedRun, made: dict[str, Any]) -> None:
 
 
 def init_line(parent: LocatedRun, made: dict[str, Any]) -> str:
-    """The line of Python that continues the fork. `init` forks from the newest branch: of another, the id must do."""
-    named = {"project": parent.project, "run_id": made["run_id"]}
-    newest = max((one["branch"] for one in parent.document["branches"]), default=0)
-    if made["parent"]["branch"] == newest:
-        named["fork_from"] = f"{made['parent']['run_id']}@{formats.step(made['fork_step'])}"
+    """The line of Python that continues the fork."""
+    point = f"{made['parent']['run_id']}@{formats.step(made['fork_step'])}"
+    named = {"project": parent.project, "run_id": made["run_id"], "fork_from": point}
     told = ", ".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in named.items())
     return formats.plain(f"run = thalweg.init({told})")

@@ -70,7 +70,12 @@ def seconds(span_s: float) -> str:
 
 
 def run_duration(run: Mapping[str, Any], now: datetime) -> str:
-    """How long a run of the API has run, or ran; while it is out of sight, until it was last seen."""
+    """How long a run of the API has run, or ran; while it is out of sight, until it was last seen.
+
+    Empty for a fork whose training has not begun.
+    """
+    if run["status"] == "created":
+        return ""
     end = run["ended_at"] or (None if run["status"] == "running" else run["last_seen_at"])
     return duration((parse_time(end) if end else now) - parse_time(run["created_at"]))
 

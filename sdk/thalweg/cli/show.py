@@ -109,7 +109,7 @@ def _lineage(segments: list[dict[str, Any]]) -> str:
 def _segment(part: Mapping[str, Any]) -> str:
     branch = [f"branch {part['branch']}"] if part["branch"] else []
     upto = [] if part["upto"] is None else [f"to step {formats.step(part['upto'])}"]
-    return part["run_id"] + (f" ({', '.join([*branch, *upto])})" if branch or upto else "")
+    return str(part["run_id"]) + (f" ({', '.join([*branch, *upto])})" if branch or upto else "")
 
 
 def _is_continued(run: Mapping[str, Any]) -> bool:

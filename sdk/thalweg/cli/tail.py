@@ -27,6 +27,7 @@ POLL_S: Final = 1.0
 METRICS_MAX: Final = 20
 _SYSTEM: Final = "system/"
 _BUCKETS: Final = 1000
+_GOING_ON: Final = ("created", "running")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -192,7 +193,7 @@ def follow_run(reader: PointTail, emit: Callable[[list[Point]], None], wait: Cal
         try:
             status = reader.status()  # first: what comes before the end is read after it is known
             emit(reader.new())
-            if status != "running":
+            if status not in _GOING_ON:
                 return status
             is_away = False
         except NotFoundError:

@@ -50,7 +50,9 @@ class Drawing:
     help="Which value is the best.  [default: min for names that end in loss, error or perplexity, else max]",
 )
 @click.option("--run", "run", metavar="RUN", help="Only the tree that RUN is in.")
-@click.option("--depth", type=click.IntRange(0), default=DEPTH_DEFAULT, show_default=True, help="Levels to draw.")
+@click.option(
+    "--depth", type=click.IntRange(0), default=DEPTH_DEFAULT, show_default=True, metavar="N", help="Levels to draw."
+)
 @click.option("--all", "show_all", is_flag=True, help=f"Draw all siblings, not {SIBLINGS_MAX} at most.")
 @url_option
 @json_option

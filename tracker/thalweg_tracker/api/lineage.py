@@ -56,17 +56,18 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         _refuse_present(present)
         step = _fork_step(order, parent, present, latest_checkpoint)
         now_us = time.time_ns() // 1000
-        above = None if present else parent.lineage
+        if present:  # the parent may have been rewound since: whichever branch was found then
+            return _answer(engine, project, branches.fork(project, child, run_id, order.branch, step, now_us))
         first = partial(write_attributes, engine, project, run_key(project, child), _first_attributes(order), now_us)
         with ThreadPoolExecutor(2) as beside:  # the three take as long as the longest
             last_step = beside.submit(run_queries.last_step, engine, parent)
             early = beside.submit(first) if order.run_id is None else None  # nobody else can have made-up ids
-            made = branches.fork(project, child, run_id, parent.branch, step, now_us, above)
+            made = branches.fork(project, child, run_id, parent.branch, step, now_us, parent.lineage)
             if early is None:
                 first()
             else:
                 early.result()
-            return _continued(engine, project, made, parent, last_step.result())
+            return _continued(engine, project, made, last_step.result())
 
     @router.post("/projects/{project}/runs/{run_id}/rewind")
     def rewind(project: ProjectName, run_id: RunName, order: models.RewindOrder) -> models.Continued:
@@ -79,18 +80,20 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         check_label("project", project, wire_limits.PROJECT_MAX_BYTES)
         found = find_views(engine, project, [], also=[RunRef(run_id)])
         if not found:
-            return _continued(engine, project, branches.start(project, run_id, order.attempt, now_us), None, None)
+            return _answer(engine, project, branches.start(project, run_id, order.attempt, now_us))
         made = branches.of_attempt(project, run_id, order.attempt, order.rank)
-        if made is not None and len(made.lineage) == 1:
-            return _continued(engine, project, made, None, None)
         if made is None:
             step = order.step if isinstance(order.step, float) else latest_checkpoint(found[0])
             after = -math.inf if step is None else step
             made = branches.rewind(project, run_id, after, order.attempt, now_us, order.rank)
-        above = find_views(engine, project, [], also=[RunRef(run_id, made.lineage[-2].branch.number)])
-        if not above:
-            return _continued(engine, project, made, None, None)
-        return _continued(engine, project, made, above[0], run_queries.last_step(engine, above[0]))
+        return _answer(engine, project, made)
+
+
+def _answer(engine: Engine, project: str, made: Registered) -> models.Continued:
+    """What is said of a branch, with where its parent stands, if that is there."""
+    above = [RunRef(one.branch.run_id, one.branch.number) for one in made.lineage[-2:-1]]
+    views = find_views(engine, project, [], also=above) if above else []
+    return _continued(engine, project, made, run_queries.last_step(engine, views[0]) if views else None)
 
 
 def _fork_step(
@@ -194,16 +197,15 @@ def _first_attributes(order: models.ForkOrder) -> dict[str, Any]:
     return named | {f"tags.{tag}": True for tag in order.tags} | {"config": order.config}
 
 
-def _continued(
-    engine: Engine, project: str, made: Registered, parent: RunView | None, last_step: float | None
-) -> models.Continued:
+def _continued(engine: Engine, project: str, made: Registered, last_step: float | None) -> models.Continued:
     view = view_of(project, made.lineage)
+    parent = made.lineage[-2].branch if len(made.lineage) > 1 else None
     layers = [run_queries.config_of(layer) for layer in run_queries.attributes_of(engine, view)]
     return models.Continued(
         run_id=view.run_id,
         branch=view.branch,
         kind=made.kind,
-        parent=models.BranchName(run_id=parent.run_id, branch=parent.branch) if parent else None,
+        parent=models.BranchName(run_id=parent.run_id, branch=parent.number) if parent else None,
         fork_step=view.fork_step,
         parent_last_step=last_step,
         is_ahead=view.fork_step is not None and (last_step is None or view.fork_step > last_step),

@@ -101,8 +101,9 @@ class Registry:
         if origin.kind == pb.Origin.FORK:
             parent_branch = origin.parent_branch if origin.HasField("parent_branch") else None
             return branches.fork(project, run_id, origin.parent_run_id, parent_branch, origin.step, began_us)
-        known = branches.of_number(project, run_id, origin.branch) if origin.HasField("branch") else None
-        return known or branches.rewind(project, run_id, origin.step, origin.attempt, began_us)
+        attempt = origin.attempt
+        known = branches.of_number(project, run_id, origin.branch, attempt) if origin.HasField("branch") else None
+        return known or branches.rewind(project, run_id, origin.step, attempt, began_us)
 
     def _register_run(self, writer: Writer, time_us: int) -> None:
         """Makes the run of a writer known. Raises RejectedError if another run has its key; EngineError."""

@@ -3,12 +3,15 @@
 Guarantees: a claim made again gives the same branch; all claims of one attempt give one branch, whatever their order
 and whichever server process takes them; the stored lineages are those of the tree as it is known, also where a
 parent comes after its child. For that, every registration is written first and checked afterwards against what
-others have written meanwhile: of two processes at least one sees the other's row, and mends. Threads: any.
+others have written meanwhile: of two processes at least one sees the other's row, and mends. Within a process they are
+made one by one, so that who has read that it won has won. Of two processes that register different things under one
+name in the same milliseconds both may read that; their writers' greetings then tell which one it was. Threads: any.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +50,8 @@ _NEWEST: Final = -1
 _REPAIR: Final = 1 << 62
 """Versions below it are of registrations, and fall with time: the first stands. Those above are of repairs."""
 _TRIES: Final = 20
+_one_by_one = threading.Lock()
+"""Held from the choice of a version to the reading of which row stands, over all engines of the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +133,10 @@ class Branches:
 
         `rank`: see `of_attempt`.
         """
-        joined = self.of_attempt(project, run_id, attempt, rank)
+        known = self._load(project, [run_id])  # once: between two readings another process of the attempt may begin it
+        joined = self._joined(known, run_id, attempt, rank)
         if joined is not None:
             return joined
-        known = self._load(project, [run_id])
         number = max(known.tree.numbers(run_id), default=0) + 1
         for more in range(_TRIES):
             origin = Origin(Branch(run_id, number + more), "rewind", run_id, None, step, attempt, began_us)
@@ -144,16 +149,19 @@ class Branches:
         """The newest branch of an attempt. With `rank`: unless a process of this rank has written there already, so
         that the label names an earlier start of the training.
         """
-        known = self._load(project, [run_id])
+        return self._joined(self._load(project, [run_id]), run_id, attempt, rank)
+
+    def _joined(self, known: _Known, run_id: str, attempt: str, rank: int | None) -> Registered | None:
         named = known.tree.of_attempt(run_id, attempt)
-        if named is None or (rank is not None and self._has_written(project, named.branch, rank)):
+        if named is None or (rank is not None and self._has_written(known.project, named.branch, rank)):
             return None
         return known.registered(named.branch)
 
-    def of_number(self, project: str, run_id: str, number: int) -> Registered | None:
-        """A branch that was registered before."""
+    def of_number(self, project: str, run_id: str, number: int, attempt: str) -> Registered | None:
+        """A branch that was registered before for an attempt."""
         known = self._load(project, [run_id])
-        return known.registered(Branch(run_id, number)) if known.tree.origin(Branch(run_id, number)) else None
+        origin = known.tree.origin(Branch(run_id, number))
+        return known.registered(origin.branch) if origin is not None and origin.attempt == attempt else None
 
     def _has_written(self, project: str, branch: Branch, rank: int) -> bool:
         key = run_key(project, branch.run_id, branch.number)
@@ -165,8 +173,9 @@ class Branches:
         branch = origin.branch
         near = list({branch.run_id, origin.parent_run_id or branch.run_id})
         children_since_us = origin.created_us if origin.kind == "rewind" else 0
-        self._write(project, [(origin, lineage)], _REPAIR - _now_us())
-        known = self._load(project, near, children_of=branch.run_id, children_since_us=children_since_us)
+        with _one_by_one:
+            self._write(project, [(origin, lineage)], _REPAIR - _now_us())
+            known = self._load(project, near, children_of=branch.run_id, children_since_us=children_since_us)
         if known.is_wrong_about(branch.run_id, near):
             self._repair(project)
             known = self._load(project, near)

@@ -48,6 +48,7 @@ def test_size(value: int, text: str) -> None:
         ("running", None, "1h 00m"),  # until now
         ("finished", "2026-01-02T03:10:00Z", "10m 00s"),  # until its end
         ("lost", None, "30m 00s"),  # until it was last seen
+        ("created", None, ""),  # a fork that nobody trains
     ],
 )
 def test_run_duration(status: str, ended_at: str | None, text: str) -> None:

@@ -131,11 +131,12 @@ def waits(*actions: Callable[[], None]) -> tuple[Callable[[float], None], list[f
 
 
 def test_following_ends_with_the_run_and_misses_nothing(run: CannedRun, canned: CannedServer) -> None:
-    run.fields["status"] = "running"
+    run.fields["status"] = "created"  # as a fork is before its training
     tail, emitted = reader(canned, "loss"), []
     tail.last(1)
 
     def logs() -> None:
+        run.fields["status"] = "running"
         run.metrics["loss"][5000.0] = 1.0
 
     def ends() -> None:
