@@ -18,8 +18,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PIP) install --constraint constraints.txt --editable '.[server,gpu,examples,test]'
 	@touch $@
 
-demo: $(VENV)/installed  ## Train two runs on real data against a real server, and read them back.
-	@$(BIN)/python examples/demo.py
+demo: $(VENV)/installed  ## Train on real data against a real server: compare, crash, go on, fork; read it back.
+	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/installed  ## Run all checks and all tests.
 	@$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from examples.state import State
 
 LATEST: Final = "latest-checkpoint"
 EPOCHS_PER_LINE: Final = 20
+CRASH: Final = "told to fail after step {}, as hardware does without being told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,14 @@ def train(run: thalweg.Run, state: State | None, options: argparse.Namespace) ->
         ):
             run.log(values, step=state.step)
             if state.step == options.crash_at:
-                raise RuntimeError(f"told to fail after step {state.step}, as hardware does without being told")
+                raise RuntimeError(CRASH.format(state.step))
 
         scores = evaluate(state.weights, validation)
         run.log({"epoch": state.epoch, **scores}, step=state.step)
         if state.epoch % options.save_epochs == 0:
             run.save_checkpoint(state.save(folder / f"step-{state.step}"), step=state.step, metrics=scores)
         if state.epoch % EPOCHS_PER_LINE == 0 and not options.quiet:
-            print(f"epoch {state.epoch:3}  step {state.step:5}  {in_words(scores)}", flush=True)
+            print(f"epoch {state.epoch:3} step {state.step:4}  {in_words(scores)}", flush=True)
     print(f"result: step {state.step}  {in_words(scores)}")
     return scores
 

@@ -53,8 +53,8 @@ class Member:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The greater, the better."""
-        return self.accuracies[-1][1], -self.loss
+        """The less, the better. The loss tells finer differences than the accuracy on 360 images."""
+        return self.loss, -self.accuracies[-1][1]
 
     def curve(self) -> Points:
         """val/accuracy from the root on: what the server has to answer for this run."""
@@ -76,14 +76,14 @@ class Population:
 
     def begin(self, number: int) -> Member:
         """A member with random settings."""
-        settings = {"lr": float(10 ** self._rng.uniform(-4, 0)), "momentum": float(self._rng.uniform(0, 0.99))}
+        lr, momentum = float(10 ** self._rng.uniform(-4, -1.5)), float(self._rng.uniform(0, 0.95))
         run = thalweg.init(
             self._options.project,
             run_id=f"m{number:02}",
-            config={**settings, "hidden": HIDDEN, "batch_size": BATCH_SIZE},
+            config={"lr": lr, "momentum": momentum, "hidden": HIDDEN, "batch_size": BATCH_SIZE},
             system_interval_s=0,  # one host for all
         )
-        return Member(number, run, State.fresh(HIDDEN, self._options.seed + number), **settings)
+        return Member(number, run, State.fresh(HIDDEN, self._options.seed + number), lr, momentum)
 
     def run_round(self, member: Member) -> None:
         """Trains some epochs, validates, saves a checkpoint."""
@@ -121,13 +121,13 @@ class Population:
         """The worst quarter is replaced by forks of the best quarter."""
         ranking = sorted(self.members, key=lambda member: member.rank)
         quarter = max(1, len(ranking) // 4)
-        for bad in ranking[:quarter]:
-            good = ranking[-1 - int(self._rng.integers(quarter))]
+        for bad in ranking[-quarter:]:
+            good = ranking[int(self._rng.integers(quarter))]
             self.members[bad.number] = self.replace(bad, good, round_number)
 
     def best(self) -> Member:
         """The member that is best now."""
-        return max(self.members, key=lambda member: member.rank)
+        return min(self.members, key=lambda member: member.rank)
 
 
 @contextmanager
@@ -150,16 +150,19 @@ def train(options: argparse.Namespace) -> Population:
         for number in range(1, options.rounds + 1):
             for member in population.members:
                 population.run_round(member)
-            accuracies = [member.accuracies[-1][1] for member in population.members]
-            best = population.best()
-            print(
-                f"round {number}  step {best.state.step:4}  val/accuracy: best {max(accuracies):.4f} ({best.run.run_id})"
-                f"  median {median(accuracies):.4f}  worst {min(accuracies):.4f}",
-                flush=True,
-            )
+            print(f"round {number}  {in_words(population)}", flush=True)
             if number < options.rounds:
                 population.evolve(number)
     return population
+
+
+def in_words(population: Population) -> str:
+    """How good the members are after a round, as one line."""
+    best, losses = population.best(), [member.loss for member in population.members]
+    return (
+        f"step {best.state.step:4}  val/loss: best {best.loss:.4f} ({best.run.run_id}),"
+        f" median {median(losses):.4f}, worst {max(losses):.4f}"
+    )
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -170,7 +173,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     fresh = f"population-{datetime.now():%Y%m%d-%H%M%S}"
     parser.add_argument("--members", type=int, default=16, help="runs at a time, at least 2")
-    parser.add_argument("--rounds", type=int, default=6, help="trainings of each member")
+    parser.add_argument("--rounds", type=int, default=8, help="trainings of each member")
     parser.add_argument("--epochs", type=int, default=2, help="of each round")
     parser.add_argument("--seed", type=int, default=0, help="of settings, weights, order of images and choices")
     parser.add_argument("--project", default=fresh, help="project of the runs, which must not have any yet")

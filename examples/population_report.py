@@ -13,6 +13,7 @@ from examples.command import show_command
 from examples.curves import Curve, show_curves
 from examples.reading import Points, Project
 
+PLOT_BUCKETS: Final = 90
 MARKERS: Final = "*ox+#@%"
 CHANGED: Final = ("lr", "momentum")
 
@@ -25,12 +26,14 @@ def show_population(project: Project, winner: str) -> None:
     chain = project.lineage(winner)
     console.print(f"How {winner} came about, from the root on; its config at each fork:", markup=False)
     console.print(_way_table(project, chain))
+    (losses,) = project.buckets([winner], "train/loss", PLOT_BUCKETS)
+    parts = split(list(zip(losses["x"], losses["mean"], strict=True)), chain)
     curves = [
         Curve(one["run_id"], MARKERS[place % len(MARKERS)], [x for x, _ in part], [y for _, y in part])
-        for place, (one, part) in enumerate(zip(chain, split(project.points(winner, "val/loss"), chain), strict=True))
+        for place, (one, part) in enumerate(zip(chain, parts, strict=True))
         if part
     ]
-    show_curves(console, f"val/loss as seen from {winner}", curves)
+    show_curves(console, "train/loss", curves)
 
 
 def split(points: Points, chain: list[dict[str, Any]]) -> list[Points]:

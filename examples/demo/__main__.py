@@ -102,8 +102,8 @@ def show_next_steps(console: Console) -> None:
     prefix = "" if on_path else f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/"
     steps = {
         f"{prefix}thalweg up --data {DATA}": "serve these runs again; Ctrl-C stops it",
-        f"{prefix}thalweg show {PROJECT}/restarted": "in another terminal: all that is known of one",
-        f"{prefix}thalweg checkpoints {PROJECT}/restarted": "its checkpoints",
+        f"{prefix}thalweg show {PROJECT}/base": "in another terminal: show one",
+        f"{prefix}thalweg checkpoints {PROJECT}/base": "its checkpoints",
         f"{prefix}python -m examples.digits --lr 0.1": "record one more",
         f"{prefix}python -m examples.population": "16 runs that copy the best of them",
     }

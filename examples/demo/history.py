@@ -13,9 +13,10 @@ from examples.command import show_command
 from examples.curves import Curve, show_curves
 from examples.demo.errors import expect
 from examples.demo.training import crash, train
+from examples.digits import CRASH
 from examples.reading import Points, Project
 
-RUN: Final = "restarted"
+RUN: Final = "base"
 FORK: Final = "bolder"
 FORK_LR: Final = 0.3
 CRASH_STEP: Final = 1500
@@ -41,6 +42,8 @@ def check_history(project: Project, whole: str) -> None:
     """
     run, crashed, fork = project.run(RUN), project.run(RUN, 0), project.run(FORK)
     expect("the status of run and crashed branch", (run["status"], crashed["status"]), ("finished", "failed"))
+    errors = {writer["exception"] for writer in crashed["health"]["writers"]} - {""}
+    expect("how the crashed branch ended", errors, {f"RuntimeError: {CRASH.format(CRASH_STEP)}"})
     expect("the way to the restarted run", _way(run), [(RUN, 0, float(REWIND_STEP)), (RUN, 1, None)])
     way = [(RUN, 0, float(FORK_STEP)), (RUN, 1, float(FORK_STEP)), (FORK, 0, None)]  # before the rewind, so all of it
     expect("the way to the fork", _way(fork), way)
@@ -77,7 +80,7 @@ def _until(points: Points, last: float) -> Points:
 def show_history(console: Console, project: Project) -> None:
     """The tree, the curves, and how often it would be best to save."""
     show_command(console, project.client.url, "tree", project.name, "--metric", "val/loss")
-    lines = {(FORK, 0): (f"{FORK}, lr {FORK_LR}", "o"), (RUN, 1): (RUN, "*"), (RUN, 0): (f"{RUN}, branch 0", "x")}
+    lines = {(FORK, 0): (f"{FORK} (lr {FORK_LR})", "o"), (RUN, 1): (RUN, "*"), (RUN, 0): (f"{RUN} (branch 0)", "x")}
     found = project.buckets(list(lines), "train/loss", PLOT_BUCKETS)
     curves = [Curve(*lines[one["run_id"], one["branch"]], one["x"], one["mean"]) for one in found]
     below = f"step: forked at {FORK_STEP:,}, crashed at {CRASH_STEP:,}, went on after {REWIND_STEP:,}"
@@ -93,7 +96,7 @@ def advice_in_words(advice: Any) -> str:
     now_s, steps = advice["current_interval_s"], advice["interval_steps"]
     every = f"every {advice['interval_s']:.1f} s" + (f", or {steps:,} steps" if steps else "")
     return (
-        f"How often to save? A save holds this training up for {advice['save_cost_s'] * 1e3:.0f} ms, and trainings of"
-        f" this project run for {advice['mtbf_s']:.0f} s between failures: best {every}."
+        f"How often to save? A save holds this training up for {advice['save_cost_s'] * 1e3:.0f} ms; trainings of this"
+        f" project run for\n{advice['mtbf_s']:.0f} s between failures. Best {every}."
         + (f" It saves every {now_s:.1f} s." if now_s else "")
     )

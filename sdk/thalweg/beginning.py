@@ -9,7 +9,7 @@ import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from thalweg.api_client import ApiClient, run_path
 from thalweg.checkpoints.points import LATEST_CHECKPOINT, ForkPoint, parse_point
@@ -61,9 +61,14 @@ def begin(settings: Settings, fork_from: str | None, rewind_to: float | str | No
 
 def fork_of(settings: Settings, parent_run_id: str, parent_branch: int | None, step: float) -> Beginning:
     """The beginning of a fork of a run that is at hand."""
+    point = ForkPoint(None, parent_run_id, _as_step(step, "fork at"), False)
     if settings.mode == "disabled":
         return Beginning(settings.run_id or generate_run_id())
-    return _fork(settings, ForkPoint(None, parent_run_id, step, False), parent_branch)
+    try:
+        return _fork(settings, point, parent_branch)
+    except NotFoundError:  # its own first record is still on its way
+        say(f"run {parent_run_id} is not delivered yet. The order to fork it is recorded with the fork.")
+        return _recorded_fork(settings.run_id or generate_run_id(), point, parent_branch)
 
 
 def _standing(settings: Settings, run_id: str) -> tuple[float, Mapping[str, Any]]:
@@ -99,8 +104,7 @@ def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning
     path = f"{run_path(settings.project, point.run_id)}/fork"
     answer = _order(settings, path, order, f"fork run {point.run_id}")
     if answer is None:
-        assert point.step is not None, point
-        return Beginning(run_id, point.step + 1, Origin("fork", point.run_id, branch, point.step))
+        return _recorded_fork(run_id, point, branch)
     step = float(answer["fork_step"])
     if answer["is_ahead"]:
         last = answer["parent_last_step"]
@@ -111,20 +115,25 @@ def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning
     return Beginning(run_id, max(next_step, step + 1), origin, config or answer["config"])
 
 
+def _recorded_fork(run_id: str, point: ForkPoint, branch: int | None) -> Beginning:
+    assert point.step is not None, point
+    return Beginning(run_id, point.step + 1, Origin("fork", point.run_id, branch, point.step))
+
+
 def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> Beginning:
     """Asks for the branch of this attempt; without a server a numbered step is written down for it."""
     if settings.run_id is None:
         raise SettingError("run_id", None, "the id of the run to rewind (or THALWEG_RUN_ID)")
     run_id = settings.run_id
     step = _rewind_step(rewind_to)
-    label = settings.attempt if attempt is None else _checked(attempt)
+    label = settings.attempt if attempt is None else attempt
     if label is None and settings.rank:
         raise SettingError(
             "attempt",
             None,
             f"what names this start of the training in all its processes: rank {settings.rank} is not alone",
         )
-    label = label or uuid.uuid4().hex
+    label = uuid.uuid4().hex if label is None else _checked(label)
     order = {"step": LATEST_CHECKPOINT if step is None else step, "attempt": label, "rank": settings.rank}
     answer = _order(settings, f"{run_path(settings.project, run_id)}/rewind", order, f"rewind run {run_id}")
     if answer is None:
@@ -142,9 +151,18 @@ def _rewind_step(rewind_to: object) -> float | None:
     """None for the latest checkpoint."""
     if rewind_to == LATEST_CHECKPOINT:
         return None
-    if isinstance(rewind_to, (int, float)) and not isinstance(rewind_to, bool) and math.isfinite(rewind_to):
-        return float(rewind_to)
-    raise InputError(f"cannot rewind to {shorten(rewind_to)}: wanted a step, or {LATEST_CHECKPOINT!r}")
+    return _as_step(rewind_to, "rewind to", f", or {LATEST_CHECKPOINT!r}")
+
+
+def _as_step(value: object, what: str, wanted: str = "") -> float:
+    """A number that may be NumPy's or torch's. Raises InputError."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(cast(Any, value))
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"cannot {what} {shorten(value)}: wanted a step{wanted}")
+    return number
 
 
 def _checked(attempt: str) -> str:

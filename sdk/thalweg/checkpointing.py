@@ -60,13 +60,14 @@ def save(
     progress: Progress | None,
     metrics: Mapping[str, Any] | None,
     blocked_s: float | None,
+    began_s: float,
     **told: Any,
 ) -> str:
     """Uploads a file or folder and records it; where that fails, records where it lies here. Returns the URI.
 
-    Raises InputError; where strict also what went wrong with the upload, ServerError or CheckpointError.
+    `began_s`: when the training began to wait for it, monotonic. Raises InputError; where strict also what went wrong
+    with the upload, ServerError or CheckpointError.
     """
-    began_s = time.monotonic()
     uploaded: Uploaded | None = None
     if settings.mode == "online":
         client = ApiClient(settings.url, settings.token)

@@ -108,6 +108,7 @@ class Run:
         `step` None: the highest logged so far. Both runs go on, in this process. Raises InputError, ServerError.
         """
         at = self._highest_step if step is None else step
+        self.flush(timeout=UNREACHABLE_GRACE_S)  # the server must know the run
         return self._on_fork(self, at, run_id=run_id, config=config, name=name, tags=tags, notes=notes)
 
     @property
@@ -188,7 +189,9 @@ class Run:
         """
         if self._recorder is None:
             return Path(path).absolute().as_uri()
-        self.flush(timeout=UNREACHABLE_GRACE_S)  # the server must know the run
+        began_s = time.monotonic()
+        if not self._recorder.state.acked:
+            self.flush(timeout=UNREACHABLE_GRACE_S)  # the server must know the run
         target = Target(self.project, self.run_id, self.branch, float(step), kind, shard)
         return checkpointing.save(
             self._recorder,
@@ -203,6 +206,7 @@ class Run:
             shards=shards,
             staged_at=staged_at,
             blocked_s=blocked_s,
+            began_s=began_s,
         )
 
     def restore(

@@ -108,7 +108,10 @@ def _fork(parent: Run, step: float, *, run_id: str | None, **more: Any) -> Run:
     """What `Run.fork` does."""
     own = None if run_id is None else name_setting("run_id", run_id)
     settings = replace(parent.settings, run_id=own)
-    return _start(settings, fork_of(settings, parent.run_id, parent.branch, step), **more)
+    beginning = fork_of(settings, parent.run_id, parent.branch, step)
+    if not beginning.inherited:  # the server was not asked
+        beginning = replace(beginning, inherited=dict(parent.config))
+    return _start(settings, beginning, **more)
 
 
 def _forget(run: Run) -> None:

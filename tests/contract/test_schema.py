@@ -68,14 +68,16 @@ def test_what_is_pending(engine: Engine) -> None:
     assert tables(engine) == set()
 
 
-@pytest.mark.parametrize("done", range(1, len(shipped()[0].statements) + 1))
+STATEMENTS = [statement for one in shipped() for statement in one.statements]
+
+
+@pytest.mark.parametrize("done", range(1, len(STATEMENTS) + 1))
 def test_an_interrupted_migration(engine: Engine, done: int) -> None:
-    """A migration that stopped after any of its statements is completed by the next one."""
-    statements = shipped()[0].statements
-    for statement in statements[:done]:
+    """Migrations that stopped after any of their statements are completed by the next one."""
+    for statement in STATEMENTS[:done]:
         engine.execute(statement)
     assert migrate(engine) == shipped()
-    assert len(tables(engine)) == len(statements) + 1
+    assert len(tables(engine)) == len(STATEMENTS) + 1
 
 
 @pytest.mark.parametrize(("number", "says"), [(9999, "newer"), (1, "not that of this version")])

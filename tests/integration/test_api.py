@@ -159,6 +159,27 @@ def test_a_run_that_never_said_more_than_hello_is_lost_in_the_end(tracker: Track
     assert tracker.get("/projects/mute/runs/only-hello")["status"] == "lost"
 
 
+def test_the_status_is_that_of_the_newest_branch(tracker: Tracker) -> None:
+    """In the list and by itself: the branch that was made last, whatever the clocks of its writers say."""
+    for number, (how, skew_us) in enumerate([(KILLED, -(10**9)), (FAILED, 5 * 10**6), (FINISHED, -5 * 10**6)]):
+        began_us = time.time_ns() // 1000 + skew_us
+        greeting = wire.hello("branches", number + 1, project="branches")
+        if number:
+            order = {"step": 1, "attempt": f"a{number}"}
+            made = tracker.http.post("/projects/branches/runs/branches/rewind", json=order).json()
+            assert made["branch"] == number
+            greeting.origin.CopyFrom(pb.Origin(kind=pb.Origin.REWIND, attempt=f"a{number}", branch=number))
+        greeting.began_us = began_us
+        tracker.take(greeting, wire.batch(1, events=[wire.started(began_us), wire.ended(how, began_us + 1)]))
+        run = tracker.get("/projects/branches/runs/branches")
+        (line,) = tracker.get("/projects/branches/runs")["runs"]
+        assert (run["branch"], run["status"], line["status"]) == (
+            number,
+            ("killed", "failed", "finished")[number],
+            run["status"],
+        )
+
+
 def test_attributes_as_they_stand(tracker: Tracker) -> None:
     """Nested by their paths; the latest time wins, in any order of arrival; removed ones are gone."""
     late = wire.START_US + 100

@@ -127,7 +127,7 @@ def test_branches_of_a_rewound_run(server: ServerProcess, tmp_path: Path) -> Non
     assert [re.split("  +", line) for line in out.splitlines()] == [
         ["run", "begins", "status", "val/loss", "at step", "min", "at step"],
         ["rewound (branch 0)", "finished", "0.01", "99", "0.01", "99"],
-        ["|-- rewound (branch 1, newest)", "rewind of branch 0 to 70", "finished", "-1", "80", "-1", "71"],
+        ["|-- rewound (branch 1, newest)", "rewind to 70", "finished", "-1", "80", "-1", "71"],
         ["`-- from-old", "fork at 20", "created"],
     ]
 

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_demo_trains_reads_back_and_ends_well(tmp_path: Path) -> None:
-    """It needs no terminal and no answer, checks its own results, shows table and plot, and leaves no server."""
+    """It needs no terminal and no answer, checks its own results, shows tables and plots, and leaves no server."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     done = subprocess.run(
-        [sys.executable, "examples/demo.py"],
+        [sys.executable, "-m", "examples.demo"],
         cwd=tmp_path,
         env={**os.environ, "COLUMNS": "110"},
         stdin=subprocess.DEVNULL,
@@ -28,7 +28,12 @@ def test_the_demo_trains_reads_back_and_ends_well(tmp_path: Path) -> None:
         "fast  finished",
         "slow  finished",
         "val/recall",
-        "train/loss: * fast, o slow",
+        "* fast, o slow",
+        "RuntimeError: told to fail after step 1500",
+        "after step 1350 of base",
+        "`-- base (branch 1, newest)",
+        "* base, x base (branch 0)",
+        "How often to save? A save holds this training up for",
         "all checks passed",
     ):
         assert expected in done.stdout, done.stdout

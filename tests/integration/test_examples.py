@@ -13,7 +13,7 @@ from thalweg.spool import layout
 from thalweg.spool.reader import Damage, SpoolReader
 from thalweg.spool.records import FRAME, SCHEMA, read_frame, read_text
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.py"
+ROOT = Path(__file__).parents[2]
 EPOCHS = 80
 STEPS_PER_EPOCH = 45  # 1,437 images in batches of 32
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -45,7 +45,8 @@ def _run_example(spool: Path) -> str:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("THALWEG_")}
     settings = {"THALWEG_MODE": "offline", "THALWEG_SPOOL_DIR": str(spool), "THALWEG_SYSTEM_INTERVAL_S": "0"}
     process = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE)],
+        [sys.executable, "-W", "error", "-m", "examples.digits", "--checkpoints", str(spool.with_name("saved"))],
+        cwd=ROOT,
         env=inherited | settings,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 
 from tests.support import wire
@@ -74,9 +74,7 @@ LOGS = st.builds(
     points=st.lists(st.tuples(STEPS, VALUES), min_size=1, max_size=12).map(tuple),
     twice=st.booleans(),
 )
-ORDERS = st.one_of(
-    LOGS, LOGS, st.builds(Fork, st.integers(0, 20), STEPS), st.builds(Rewind, st.integers(0, 20), STEPS)
-)
+ORDERS = st.one_of(LOGS, LOGS, st.builds(Fork, st.integers(0, 20), STEPS), st.builds(Rewind, st.integers(0, 20), STEPS))
 """The tree grows while its runs are written to: parents go on after they were forked."""
 HISTORIES = st.tuples(
     LOGS, st.lists(st.one_of(ORDERS, st.builds(Fork, st.integers(0, 20), STEPS)), min_size=2, max_size=14)
@@ -199,7 +197,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example takes a second: shrinking one takes an hour
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def mean(values: list[float]) -> float:
@@ -320,6 +323,7 @@ def known(ranks: dict[int, dict[float, float]]) -> dict[str, Any]:
 
 @SETTINGS
 @given(HISTORIES)
+@example([Log(0, 0, "m", ((0.0, 0.0),), False), Fork(0, 1.0), Log(1, 0, "system/s", ((0.5, 0.0), (0.5, -1.0)), False)])
 def test_metrics_and_last_steps_are_those_of_a_copy(engine: Engine, history: Any) -> None:
     """Of every branch: names, ranks, extremes with their steps, the last value; in the tree those of its own points."""
     world = World(engine)

@@ -233,7 +233,7 @@ def key_of(node: Node) -> Key:
 
 
 def beginning(node: Node) -> str:
-    """How a branch began: "fork at 500", "rewind of branch 1 to 500"; empty for a start."""
+    """How a branch began: "fork at 500", "rewind to 500" of the branch before; empty for a start."""
     if node["kind"] == "fork":
         return f"fork at {formats.step(node['fork_step'])}"
     if node["kind"] != "rewind":
@@ -241,6 +241,8 @@ def beginning(node: Node) -> str:
     if _number(node["fork_step"]) == -math.inf:
         return "rewind to the start"
     is_own = node["parent_run_id"] == node["run_id"]
+    if is_own and node["parent_branch"] == node["branch"] - 1:
+        return f"rewind to {formats.step(node['fork_step'])}"
     parent = f"branch {node['parent_branch']}" if is_own else str(node["parent_run_id"])
     return f"rewind of {parent} to {formats.step(node['fork_step'])}"
 

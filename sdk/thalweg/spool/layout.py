@@ -78,7 +78,7 @@ def read_identity(folder: Path) -> Identity:
         raise ValueError(f"cannot read {folder / IDENTITY_FILE}: its format is not {FORMAT}")
     try:
         origin = document.pop("origin", None)
-        return Identity(**document, origin=origin and Origin(**origin))
+        return Identity(**document, origin=None if origin is None else Origin(**origin))
     except TypeError as error:
         raise ValueError(f"cannot read {folder / IDENTITY_FILE}: {error}") from error
 

@@ -127,3 +127,34 @@ def test_token_is_not_in_the_repr() -> None:
     settings = read(token="tok-secret")
     assert settings.token == "tok-secret"
     assert "tok-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "attempt"),
+    [
+        ({}, None),
+        ({"RANK": "3", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, None),
+        ({"THALWEG_ATTEMPT": "x"}, "x"),
+        ({"THALWEG_ATTEMPT": "x", "SLURM_JOB_ID": "1"}, "x"),
+        ({"THALWEG_ATTEMPT": "", "SLURM_JOB_ID": "1"}, "slurm:1::"),
+        ({"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "2", "SLURM_RESTART_COUNT": "3"}, "slurm:1:2:3"),
+        ({"SLURM_STEP_ID": "2", "SLURM_RESTART_COUNT": "3"}, None),
+        ({"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "0"}, "torchrun:none:0::"),
+        (
+            {
+                "TORCHELASTIC_RUN_ID": "job",
+                "TORCHELASTIC_RESTART_COUNT": "1",
+                "MASTER_ADDR": "h",
+                "MASTER_PORT": "29500",
+                "SLURM_JOB_ID": "1",
+            },
+            "torchrun:job:1:h:29500 slurm:1::",
+        ),
+        ({"PMIX_NAMESPACE": "ns"}, "pmix:ns"),
+        ({"TORCHELASTIC_RESTART_COUNT": "1"}, None),
+    ],
+)
+def test_attempt_comes_from_the_launcher(variables: dict[str, str], attempt: str | None) -> None:
+    """What every launcher tells of this start; another restart has another name, each rank the same."""
+    assert read(variables).attempt == attempt
+    assert read({**variables, "RANK": "7"}).attempt == attempt

@@ -22,13 +22,13 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import NotFoundError, RejectedError
 from thalweg_tracker.lineage.chain import Lineage, inherit
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.checks import check_label
+from thalweg_tracker.model.checks import check_attempt, check_label
 from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import tree as tree_queries
 from thalweg_tracker.query.lineage import BranchOrigin, RunRef, RunView, find_views, view_of
 from thalweg_tracker.query.texts import nest
-from thalweg_tracker.runs.attributes import write_attributes
+from thalweg_tracker.runs.attributes import attribute_table, write_attributes
 from thalweg_tracker.runs.branches import Branches, Registered
 
 LatestCheckpoint = Callable[[RunView], float | None]
@@ -58,7 +58,8 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         now_us = time.time_ns() // 1000
         if present:  # the parent may have been rewound since: whichever branch was found then
             return _answer(engine, project, branches.fork(project, child, run_id, order.branch, step, now_us))
-        first = partial(write_attributes, engine, project, run_key(project, child), _first_attributes(order), now_us)
+        rows = attribute_table(project, run_key(project, child), _first_attributes(order), now_us)
+        first = partial(write_attributes, engine, rows)
         with ThreadPoolExecutor(2) as beside:  # the three take as long as the longest
             last_step = beside.submit(run_queries.last_step, engine, parent)
             early = beside.submit(first) if order.run_id is None else None  # nobody else can have made-up ids
@@ -78,6 +79,7 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         now_us = time.time_ns() // 1000
         check_label("run_id", run_id, wire_limits.RUN_ID_MAX_BYTES)
         check_label("project", project, wire_limits.PROJECT_MAX_BYTES)
+        check_attempt(order.attempt)
         found = find_views(engine, project, [], also=[RunRef(run_id)])
         if not found:
             return _answer(engine, project, branches.start(project, run_id, order.attempt, now_us))
@@ -208,7 +210,7 @@ def _continued(engine: Engine, project: str, made: Registered, last_step: float 
         parent=models.BranchName(run_id=parent.run_id, branch=parent.number) if parent else None,
         fork_step=view.fork_step,
         parent_last_step=last_step,
-        is_ahead=view.fork_step is not None and (last_step is None or view.fork_step > last_step),
+        is_ahead=view.fork_step is not None and view.fork_step > (-math.inf if last_step is None else last_step),
         lineage=lineage_steps(view.lineage),
         config=nest(inherit(layers)),
     )

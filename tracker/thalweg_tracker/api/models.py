@@ -169,12 +169,12 @@ class MetricPage(BaseModel):
 
 
 class RunOnBranch(BaseModel):
-    """A branch of a run, where it is not the newest."""
+    """A branch of a run; the newest, if it names none."""
 
     model_config = ConfigDict(extra="forbid")
 
     run_id: RunId
-    branch: BranchNumber
+    branch: BranchNumber | None = None
 
 
 class SeriesQuery(BaseModel):

@@ -61,14 +61,17 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
     where: dict[str, Any] = {"runs": list(segments), "metrics": list(names)}
     whole: list[tuple[int, int]] = []
     from_points: list[tuple[int, int]] = []
+    of_host_from_points: list[tuple[int, int]] = []  # those of the host are the branch's own, also before its fork step
     for row in engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist():
         segment, pair = segments[row["run"]], (row["run"], row["metric"])
         of_host = names[row["metric"]].startswith(wire_limits.SYSTEM_PREFIX)
         if of_host and row["run"] != view.key:
             continue
         is_stale = row["is_relogged"] or row["last_step"] > segment.upto
-        (from_points if is_stale and (view.is_plain or not of_host) else whole).append(pair)
+        (whole if not is_stale else of_host_from_points if of_host else from_points).append(pair)
     rows = _read(engine, whole, from_points, _segments(view), by_run=False)
+    if of_host_from_points:
+        rows += _read(engine, [], of_host_from_points, _all_of([view.key]), by_run=False)
     return {row.pop("metric"): row for row in rows}
 
 
@@ -78,12 +81,14 @@ def metric_of_runs(engine: Engine, metric: MetricKey, runs: list[RunKey]) -> dic
     rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     whole = [(row["run"], int(metric)) for row in rows if not row["is_relogged"]]
     from_points = [(row["run"], int(metric)) for row in rows if row["is_relogged"]]
-    bounds = {
-        "segments": [run for run, _ in from_points],
-        "segments_after": [-math.inf] * len(from_points),
-        "segments_upto": [math.inf] * len(from_points),
-    }
+    bounds = _all_of([run for run, _ in from_points])
     return {row.pop("run"): row for row in _read(engine, whole, from_points, bounds, by_run=True)}
+
+
+def _all_of(runs: list[int]) -> dict[str, Any]:
+    """All points of some branches as segments."""
+    some = len(runs)
+    return {"segments": runs, "segments_after": [-math.inf] * some, "segments_upto": [math.inf] * some}
 
 
 def _read(

@@ -27,18 +27,37 @@ ATTRIBUTES: Final = pa.schema(
 )
 
 
-def write_attributes(engine: Engine, project: str, run: RunKey, values: Mapping[str, Any], time_us: int) -> None:
-    """Sets attributes of a branch, from nested mappings of JSON values. Raises RejectedError, EngineError."""
+def attribute_table(project: str, run: RunKey, values: Mapping[str, Any], time_us: int) -> pa.Table:
+    """Rows that set attributes of a branch, from nested mappings of JSON values. Raises RejectedError."""
     rows = []
-    for path, value in _leaves(values):
-        text = json.dumps(value, ensure_ascii=False)
-        problem = attribute_problem(pb.Attribute(path=path, json=text))
-        if problem:
-            raise RejectedError("bad_attribute", f"cannot set an attribute: {problem}")
-        row = (project, run, path, text, as_number(text), time_us)
-        rows.append(dict(zip(ATTRIBUTES.names, row, strict=True)))
-    if rows:
-        engine.insert("attributes", pa.Table.from_pylist(rows, schema=ATTRIBUTES))
+    try:
+        for path, value in _leaves(values):
+            text = _to_json(value)
+            problem = attribute_problem(pb.Attribute(path=path, json=text))
+            if problem:
+                raise RejectedError("bad_attribute", f"cannot set an attribute: {problem}")
+            row = (project, run, path, text, as_number(text), time_us)
+            rows.append(dict(zip(ATTRIBUTES.names, row, strict=True)))
+    except (RecursionError, UnicodeEncodeError) as error:
+        message = "cannot set an attribute: it is nested too deep, or its path is no UTF-8"
+        raise RejectedError("bad_attribute", message) from error
+    return pa.Table.from_pylist(rows, schema=ATTRIBUTES)
+
+
+def write_attributes(engine: Engine, rows: pa.Table) -> None:
+    """Stores what `attribute_table` made. Raises EngineError."""
+    if rows.num_rows:
+        engine.insert("attributes", rows)
+
+
+def _to_json(value: Any) -> str:
+    """Readable in the database, but for halves of surrogate pairs, which UTF-8 does not have."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def _leaves(values: Mapping[str, Any], *prefix: str) -> Iterator[tuple[str, Any]]:

@@ -119,6 +119,8 @@ class Branches:
         else:
             known = self._load(project, [run_id, parent_run_id])
             found = known.tree.origin(origin.branch)
+            if found is None and self._has_begun(project, run_id):
+                found = Origin(Branch(run_id), START, "", None, -math.inf, "", 0)
             if found is not None:
                 registered, present = known.registered(origin.branch), found
             else:
@@ -162,6 +164,11 @@ class Branches:
         known = self._load(project, [run_id])
         origin = known.tree.origin(Branch(run_id, number))
         return known.registered(origin.branch) if origin is not None and origin.attempt == attempt else None
+
+    def _has_begun(self, project: str, run_id: str) -> bool:
+        """Whether somebody writes to branch 0, of whose origin nothing was said."""
+        rows = self._engine.query(load("run_branches"), {"project": project, "run_ids": [run_id]}).to_pylist()
+        return any(row["branch"] == 0 for row in rows)
 
     def _has_written(self, project: str, branch: Branch, rank: int) -> bool:
         key = run_key(project, branch.run_id, branch.number)

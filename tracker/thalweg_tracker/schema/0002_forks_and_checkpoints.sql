@@ -26,9 +26,9 @@ SETTINGS index_granularity = 256;
 
 -- All branches of runs, some of them several times: those that writers have greeted from, and those with an origin.
 CREATE VIEW known_branches AS
-SELECT project, run_id, branch, run, created_at FROM runs
+SELECT project, run_id, branch, run, created_at, false AS has_origin FROM runs
 UNION ALL
-SELECT project, run_id, branch, run, created_at FROM branches;
+SELECT project, run_id, branch, run, created_at, true AS has_origin FROM branches;
 
 -- Pointers to saved states, one row a shard. A time of 1970 is one that nobody told. `files`, `metrics` and `metadata` are JSON.
 CREATE TABLE checkpoints

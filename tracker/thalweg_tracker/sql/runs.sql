@@ -1,14 +1,15 @@
 -- Runs of a project, newest first, after the place that (created_before, id_before) names. `run_id` is the one asked for,
 -- or empty for all. `key` is that of `branch`, or of the newest branch where that is -1; `keys` are those of all branches.
+-- Which branch is the newest is told by their origins: the clocks of writers may differ.
 SELECT
     b.run_id AS run_id,
     if({branch:Int64} < 0,
-        argMax(b.run, (b.branch > 0, b.began, b.branch)), anyIf(b.run, b.branch = {branch:Int64})) AS key,
+        argMax(b.run, (b.branch > 0, b.branch_began, b.branch)), anyIf(b.run, b.branch = {branch:Int64})) AS key,
     groupArray(b.run) AS keys,
     min(b.began) AS created_at
 FROM
 (
-    SELECT run_id, branch, max(run) AS run, min(created_at) AS began
+    SELECT run_id, branch, max(run) AS run, min(created_at) AS began, minIf(created_at, has_origin) AS branch_began
     FROM known_branches
     WHERE project = {project:String} AND ({run_id:String} = '' OR run_id = {run_id:String})
     GROUP BY run_id, branch

@@ -158,7 +158,8 @@ def test_trees_and_single_runs_come_newest_first() -> None:
     [
         (node("a"), ""),
         (node("a", 0, ("b", 0), 1e6), "fork at 1000000"),
-        (node("a", 2, ("a", 1), 0.5), "rewind of branch 1 to 0.5"),
+        (node("a", 2, ("a", 1), 0.5), "rewind to 0.5"),
+        (node("a", 3, ("a", 1), 0.5), "rewind of branch 1 to 0.5"),
         (node("a", 2, ("root", 0), 3.0), "rewind of root to 3"),  # to before the fork that it is
         (node("a", 1, ("", 0), "-Infinity"), "rewind to the start"),
     ],

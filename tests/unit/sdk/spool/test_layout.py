@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,43 @@ def test_identity_comes_back(tmp_path: Path) -> None:
     folder = layout.create_folder(tmp_path / "deep" / "spool", written)
     assert layout.read_identity(folder) == written
     assert folder.name == written.writer
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        layout.Origin("start", attempt="é"),
+        layout.Origin("fork", "parent", None, -1.5),
+        layout.Origin("fork", "parent", 0, 5.0),
+        layout.Origin("rewind", step=5.0, attempt="x", branch=3),
+        layout.Origin("rewind", attempt="x"),
+    ],
+)
+def test_origin_comes_back(tmp_path: Path, origin: layout.Origin) -> None:
+    """Branches that are not known, infinities, and the time of the beginning."""
+    written = replace(identity(), origin=origin, began_us=1_700_000_000_000_000)
+    assert layout.read_identity(layout.create_folder(tmp_path, written)) == written
+
+
+def test_folders_of_older_versions_are_read(tmp_path: Path) -> None:
+    """They say nothing of an origin."""
+    folder = new_folder(tmp_path)
+    document = json.loads((folder / layout.IDENTITY_FILE).read_text())
+    for later in ("origin", "began_us"):
+        del document[later]
+    (folder / layout.IDENTITY_FILE).write_text(json.dumps(document))
+    found = layout.read_identity(folder)
+    assert (found.origin, found.began_us, found.writer) == (None, 0, folder.name)
+
+
+@pytest.mark.parametrize("origin", [7, "fork", [1], {"no": "such field"}, {}])
+def test_what_is_no_origin_is_refused(tmp_path: Path, origin: object) -> None:
+    """A ValueError, as for any other damage: a fork is never delivered as a plain run."""
+    folder = new_folder(tmp_path)
+    document = json.loads((folder / layout.IDENTITY_FILE).read_text())
+    (folder / layout.IDENTITY_FILE).write_text(json.dumps({**document, "origin": origin}))
+    with pytest.raises(ValueError, match="cannot read"):
+        layout.read_identity(folder)
 
 
 def test_folder_is_private(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,82 @@ def test_a_bad_hello(change: dict[str, Any], code: str) -> None:
     with pytest.raises(RejectedError) as caught:
         decode_hello(greeting)
     assert caught.value.code == code
+
+
+FORK, REWIND, START = pb.Origin.FORK, pb.Origin.REWIND, pb.Origin.START
+
+
+@pytest.mark.parametrize(
+    ("origin", "code"),
+    [
+        (pb.Origin(kind=START, attempt="a"), None),
+        (pb.Origin(kind=START, attempt="é" * 128), None),
+        (pb.Origin(kind=START, attempt="a", step=math.nan), None),
+        (pb.Origin(kind=START), "bad_attempt"),
+        (pb.Origin(kind=START, attempt="é" * 129), "bad_attempt"),
+        (pb.Origin(kind=FORK, parent_run_id="r"), None),
+        (pb.Origin(kind=FORK, parent_run_id="r", parent_branch=0, step=-1.5), None),
+        (pb.Origin(kind=FORK, parent_run_id="r", step=1e308, attempt="x" * 999), None),
+        (pb.Origin(kind=FORK), "bad_run_id"),
+        (pb.Origin(kind=FORK, parent_run_id="a/b"), "bad_run_id"),
+        (pb.Origin(kind=FORK, parent_run_id="r", step=math.nan), "origin"),
+        (pb.Origin(kind=FORK, parent_run_id="r", step=math.inf), "origin"),
+        (pb.Origin(kind=FORK, parent_run_id="r", step=-math.inf), "origin"),
+        (pb.Origin(kind=REWIND, attempt="a"), None),
+        (pb.Origin(kind=REWIND, attempt="a", step=-math.inf), None),
+        (pb.Origin(kind=REWIND, attempt="a", step=5, branch=2**32 - 1), None),
+        (pb.Origin(kind=REWIND, step=5), "bad_attempt"),
+        (pb.Origin(kind=REWIND, attempt="a", step=math.inf), "origin"),
+        (pb.Origin(kind=REWIND, attempt="a", step=math.nan), "origin"),
+        (pb.Origin(), "origin"),
+        (pb.Origin(kind=9, attempt="a"), "origin"),  # type: ignore[arg-type]
+    ],
+)
+def test_origins(origin: pb.Origin, code: str | None) -> None:
+    """A kind that is known, with what it needs: a run to fork, an attempt, a step that is a number."""
+    greeting = wire.hello("r")
+    greeting.origin.CopyFrom(origin)
+    if code is None:
+        assert decode_hello(greeting).origin == origin
+    else:
+        with pytest.raises(RejectedError) as caught:
+            decode_hello(greeting)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("began_us", "is_good"),
+    [(0, True), (wire.START_US, True), (limits.TIME_MAX_US - 1, True), (-1, False), (limits.TIME_MAX_US, False)],
+)
+def test_the_time_at_which_a_writer_began(began_us: int, is_good: bool) -> None:
+    """Between 1970 and 2200; none is told as 0. Without an origin there is none."""
+    greeting = wire.hello("r")
+    greeting.began_us = began_us
+    if is_good:
+        assert (decode_hello(greeting).began_us, decode_hello(greeting).origin) == (began_us, None)
+    else:
+        with pytest.raises(RejectedError, match="before 1970"):
+            decode_hello(greeting)
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept", "refused"),  # kept: of the metric of the training, of the host
+    [
+        ([6.0], ([6.0], [6.0]), 0),
+        ([5.0], ([], [5.0]), 1),
+        ([5.0, math.nextafter(5.0, 6.0)], ([math.nextafter(5.0, 6.0)], [5.0, math.nextafter(5.0, 6.0)]), 1),
+        ([-1e9, 7.0, 4.0], ([7.0], [-1e9, 7.0, 4.0]), 2),
+    ],
+)
+def test_history_is_not_taken(steps: list[float], kept: tuple[list[float], list[float]], refused: int) -> None:
+    """Steps up to the fork step are refused with a count, but for the metrics of the host."""
+    stream = StreamDecoder(replace(wire.writer(wire.hello("r")), after=5.0))
+    decoded = stream.decode(wire.batch(1, ["system/b", "a"], steps, [[1, 2]] * len(steps)))
+    assert reasons(decoded) == ({R.REJECTED_BEFORE_FORK: refused} if refused else {})
+    for name, wanted in zip(("a", "system/b"), kept, strict=True):
+        of_name = [block for block in decoded.blocks if metric_key(name) in block.schema.keys]
+        assert sorted(step for block in of_name for step in block.steps) == sorted(wanted)
+    assert all(block.points for block in decoded.blocks)
 
 
 def test_a_good_hello() -> None:

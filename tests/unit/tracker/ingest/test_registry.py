@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.support import wire
 from tests.support.engines import opened
 from tests.support.scripted_engine import ScriptedEngine
+from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.errors import EngineBusyError, RejectedError
@@ -99,3 +102,34 @@ def test_a_run_is_registered_once(engine: Engine) -> None:
         registering.place(greeting, wire.START_US)
         found = engine.query("SELECT count() AS n FROM runs WHERE project = 'once'")
         assert 1 <= found["n"].to_pylist()[0] <= rows
+
+
+def placed(registry: Registry, run_id: str, writer: int, **more: Any) -> tuple[int, float]:
+    """Branch, and the step after which its own points begin."""
+    greeting = wire.hello(run_id, writer, project="placed")
+    greeting.MergeFrom(pb.Hello(**more))
+    found = registry.place(decode_hello(greeting), wire.START_US)
+    assert (found.run_id, found.run) == (run_id, run_key("placed", run_id, found.branch))
+    return found.branch, found.after
+
+
+def test_writers_are_placed_by_what_they_say(engine: Engine) -> None:
+    """By their origin, whichever server they ask; the attempt counts, not the number alone."""
+    rewind = pb.Origin(kind=pb.Origin.REWIND, step=5, attempt="a")
+    told = pb.Origin(kind=pb.Origin.REWIND, step=5, attempt="a", branch=1)
+    other = pb.Origin(kind=pb.Origin.REWIND, step=7, attempt="b", branch=1)
+    fork = pb.Origin(kind=pb.Origin.FORK, parent_run_id="r", step=3)
+    nothing = pb.Origin(kind=pb.Origin.REWIND, step=-math.inf, attempt="n")
+    began = {"began_us": wire.START_US}
+    for registry in (first := Registry(engine), first, Registry(engine)):
+        assert placed(registry, "r", 1, **began) == (0, -math.inf)
+        assert placed(registry, "r", 2, origin=rewind, began_us=wire.START_US + 1) == (1, 5.0)
+        assert placed(registry, "r", 3, origin=told) == (1, 5.0)
+        assert placed(registry, "r", 4, origin=other, began_us=wire.START_US + 2) == (2, 7.0)
+        assert placed(registry, "f", 5, origin=fork) == (0, 3.0)
+        assert placed(registry, "f", 6) == (0, 3.0)
+        assert placed(registry, "n", 7, origin=nothing) == (1, -math.inf)
+        assert placed(registry, "s", 8, origin=pb.Origin(kind=pb.Origin.START, attempt="x")) == (0, -math.inf)
+    sql = "SELECT DISTINCT run_id, branch FROM runs WHERE project = 'placed' ORDER BY run_id, branch"
+    found = [(row["run_id"], row["branch"]) for row in engine.query(sql).to_pylist()]
+    assert found == [("f", 0), ("n", 1), ("r", 0), ("r", 1), ("r", 2), ("s", 0)]

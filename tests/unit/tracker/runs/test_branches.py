@@ -100,7 +100,9 @@ def wanted_lineages(made: Sequence[Claim]) -> dict[str, list[tuple[str, float]]]
     origins = []
     attempts: dict[Branch, str] = {}
     for claim in made:
-        number = 1 + sum(one.run_id == claim.run_id and bool(one.attempt) for one in made if one.began_us < claim.began_us)
+        number = 1 + sum(
+            one.run_id == claim.run_id and bool(one.attempt) for one in made if one.began_us < claim.began_us
+        )
         branch = Branch(claim.run_id, number if claim.attempt else 0)
         kind: Any = "rewind" if claim.attempt else "fork"
         parent = claim.parent or claim.run_id
@@ -194,7 +196,7 @@ def test_a_ring_through_rewinds_is_refused(engine: Engine, project: str) -> None
 
 def test_a_run_is_no_fork_of_itself(engine: Engine, project: str) -> None:
     """The word for that is rewind."""
-    with pytest.raises(RejectedError, match="Rewind|itself") as caught:
+    with pytest.raises(RejectedError, match="from itself") as caught:
         Branches(engine).fork(project, "a", "a", None, 5.0, AT)
     assert caught.value.code == "own_fork"
 
@@ -251,9 +253,7 @@ def test_a_run_from_nothing_cannot_become_a_fork(engine: Engine, project: str) -
 def test_of_forks_of_one_name_one_wins(engine: Engine, times: int) -> None:
     """At once, each at another step: one is made, and all others are told."""
     project = f"race {next(_projects)}"
-    works = [
-        lambda step=step: Branches(engine).fork(project, "child", "root", 0, float(step), AT) for step in range(8)
-    ]
+    works = [lambda step=step: Branches(engine).fork(project, "child", "root", 0, float(step), AT) for step in range(8)]
     done = at_once(*works)
     winners = [one for one in done if isinstance(one, Registered)]
     assert {one.code for one in done if isinstance(one, RejectedError)} == {"run_exists"}
@@ -267,7 +267,9 @@ def test_rewinds_at_once(engine: Engine, attempts: int, times: int) -> None:
     """All of one attempt get one branch, those of different attempts different ones, each behind the one before."""
     project = f"race {next(_projects)}"
     works = [
-        lambda number=number: Branches(engine).rewind(project, "r", 5.0, f"a{number % attempts}", AT + number % attempts)
+        lambda number=number: Branches(engine).rewind(
+            project, "r", 5.0, f"a{number % attempts}", AT + number % attempts
+        )
         for number in range(8)
     ]
     done = at_once(*works)
@@ -281,11 +283,9 @@ def test_rewinds_at_once(engine: Engine, attempts: int, times: int) -> None:
     assert depths == list(range(2, 2 + attempts))
 
 
-@pytest.mark.parametrize("attempts", [1, 2])
-def test_starts_at_once(engine: Engine, project: str, attempts: int) -> None:
+def test_starts_at_once(engine: Engine, project: str) -> None:
     """Processes of one attempt begin one run together."""
-    works = [lambda number=number: Branches(engine).start(project, "r", f"a{number % attempts}", AT) for number in range(8)]
-    done = at_once(*works)
+    done = at_once(*(lambda: Branches(engine).start(project, "r", "a", AT) for _ in range(8)))
     assert {one.branch for one in done if isinstance(one, Registered)} == {Branch("r")}
 
 
