@@ -103,11 +103,12 @@ class Filler:
 
     def add_checkpoints(self, run_id: str, steps: range, uri: str) -> None:
         """A complete checkpoint at each step."""
+        durable = pb.CheckpointSaved.DURABLE
         saved = [
             pb.Event(
                 time_us=START_US + step,
                 checkpoint=pb.CheckpointSaved(
-                    step=step, kind="full", uri=uri, state=pb.CheckpointSaved.DURABLE, shards=1, saved_us=START_US + step
+                    step=step, kind="full", uri=uri, state=durable, shards=1, saved_us=START_US + step
                 ),
             )
             for step in steps
@@ -172,7 +173,7 @@ def fill_tree(filler: Filler, leaves: int) -> None:
         step = float(number % 100 * 10)
         made.append((f"leaf-{number}", "root", step, extend(root(Branch("root")), step, Branch(f"leaf-{number}"))))
     filler.add_forks(made)
-    owns = [(run_id, step + 1 + np.arange(20)) for run_id, _, step, _ in made]
+    owns = [(run_id, np.arange(step + 1, step + 21, dtype=np.float64)) for run_id, _, step, _ in made]
     filler.log_runs(["loss"], [(run_id, own, -loss(own)[:, None]) for run_id, own in owns])
 
 

@@ -5,6 +5,7 @@ from thalweg_tracker.engine.migrate import Migration, shipped
 # To add a migration, add its line. Lines that were released stay as they are.
 FROZEN = {
     "0001_initial": "eb466155a74d2227edadae75681467b7f500dc756ca1566ca8c050822554e7d3",
+    "0002_forks_and_checkpoints": "03a6ca70557136d8e01f1892e04d9757a5e5975e858160f0f483c31f8b1c7454",
 }
 
 
