@@ -36,7 +36,7 @@ from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.lineage.chain import Branch, Lineage, extend, root
 from thalweg_tracker.lineage.tree import Origin
 from thalweg_tracker.model.keys import WriterKey, metric_key, run_key
-from thalweg_tracker.runs.branches import BRANCHES, as_row
+from thalweg_tracker.runs.store import write_branches
 
 PROJECT = "bench"
 START_US = 1_750_000_000_000_000
@@ -95,11 +95,11 @@ class Filler:
 
     def add_forks(self, forks: list[tuple[str, str, float, Lineage]]) -> None:
         """Forks: run, parent, step, its lineage."""
-        rows = [
-            as_row(PROJECT, Origin(Branch(run_id), "fork", parent, 0, step, "", START_US + place), lineage, 1)
+        made = [
+            (Origin(Branch(run_id), "fork", parent, 0, step, "", START_US + place), lineage)
             for place, (run_id, parent, step, lineage) in enumerate(forks)
         ]
-        self._engine.insert("branches", pa.Table.from_pylist(rows, schema=BRANCHES))
+        write_branches(self._engine, PROJECT, made, version=1)
 
     def add_checkpoints(self, run_id: str, steps: range, uri: str) -> None:
         """A complete checkpoint at each step."""

@@ -52,9 +52,9 @@ class ApiClient:
             if cursor is None:
                 return
 
-    def post(self, path: str, body: object) -> Any:
-        """The JSON answer to POST. Raises ServerError, NotFoundError."""
-        return self._json(path, body)
+    def post(self, path: str, body: object, *, timeout_s: float | None = None) -> Any:
+        """The JSON answer to POST. `timeout_s`: of each wait of this one. Raises ServerError, NotFoundError."""
+        return self._json(path, body, timeout_s)
 
     def post_for_arrow(self, path: str, body: object) -> bytes:
         """The whole answer to POST as an Arrow IPC stream. Raises ServerError, NotFoundError."""
@@ -70,8 +70,8 @@ class ApiClient:
         with self._open(path, body, ARROW_STREAM) as response:
             yield io.BufferedReader(_Body(response, self.url), _STREAM_BUFFER_BYTES)
 
-    def _json(self, path: str, body: object | None) -> Any:
-        with self._open(path, body, "application/json") as response:
+    def _json(self, path: str, body: object | None, timeout_s: float | None = None) -> Any:
+        with self._open(path, body, "application/json", timeout_s) as response:
             text = io.BufferedReader(_Body(response, self.url)).read()
         try:
             return json.loads(text)
@@ -80,7 +80,7 @@ class ApiClient:
                 f"cannot read the answer of {self.url}{path}: it is not JSON. Is this address a Thalweg server?"
             ) from error
 
-    def _open(self, path: str, body: object | None, accept: str) -> HTTPResponse:
+    def _open(self, path: str, body: object | None, accept: str, timeout_s: float | None = None) -> HTTPResponse:
         request = Request(  # noqa: S310  # the scheme was checked by settings
             f"{self.url}/api/v1{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -89,7 +89,7 @@ class ApiClient:
         if self._token:
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
-            response: HTTPResponse = self._opener.open(request, timeout=self._timeout_s)
+            response: HTTPResponse = self._opener.open(request, timeout=timeout_s or self._timeout_s)
             return response
         except HTTPError as error:
             with error:

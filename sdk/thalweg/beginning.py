@@ -34,6 +34,7 @@ class Beginning:
     next_step: float = 0.0
     origin: Origin | None = None
     inherited: Mapping[str, Any] = field(default_factory=dict)  # config as it stands, nested
+    branch: int | None = None  # of the run, where the server has told
 
     @property
     def fork_step(self) -> float | None:
@@ -55,8 +56,8 @@ def begin(settings: Settings, fork_from: str | None, rewind_to: float | str | No
         return _rewind(settings, rewind_to, attempt)
     if settings.run_id is None:
         return Beginning(generate_run_id())
-    next_step, config = _standing(settings, settings.run_id)
-    return Beginning(settings.run_id, next_step, inherited=config)
+    standing = _standing(settings, settings.run_id)
+    return Beginning(settings.run_id, standing.next_step, inherited=standing.config, branch=standing.branch)
 
 
 def fork_of(settings: Settings, parent_run_id: str, parent_branch: int | None, step: float) -> Beginning:
@@ -71,20 +72,30 @@ def fork_of(settings: Settings, parent_run_id: str, parent_branch: int | None, s
         return _recorded_fork(settings.run_id or generate_run_id(), point, parent_branch)
 
 
-def _standing(settings: Settings, run_id: str) -> tuple[float, Mapping[str, Any]]:
-    """First automatic step and config: where the run already stands on the server, it goes on after its last step."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a run stands on the server: first automatic step after its last one, config, branch."""
+
+    next_step: float = 0.0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    branch: int | None = None
+
+
+def _standing(settings: Settings, run_id: str, branch: int | None = None) -> _Standing:
+    """Where a run stands, on a branch or the newest; nowhere if the server does not know it, or does not answer."""
     if settings.mode != "online":
-        return 0.0, {}
+        return _Standing()
     path = run_path(settings.project, run_id)
     try:
-        found = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path)
+        found = ApiClient(settings.url, settings.token, _RESUME_TIMEOUT_S).get(path, branch=branch)
         last_step, config = found["last_step"], found["config"]
-        return 0.0 if last_step is None else float(last_step) + 1, config if isinstance(config, dict) else {}
+        next_step = 0.0 if last_step is None else float(last_step) + 1
+        return _Standing(next_step, config if isinstance(config, dict) else {}, int(found["branch"]))
     except NotFoundError:
-        return 0.0, {}
+        return _Standing()
     except (ServerError, KeyError, TypeError, ValueError) as error:  # ..., or something else answers there
         say(f"automatic steps of run {run_id} start at 0: {error}")
-        return 0.0, {}
+        return _Standing()
 
 
 def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning:
@@ -111,13 +122,13 @@ def _fork(settings: Settings, point: ForkPoint, branch: int | None) -> Beginning
         stands = "has no points yet" if last is None else f"stands at step {float(last):g}"
         say(f"run {point.run_id} {stands}: what it logs up to step {step:g} will be seen from {run_id} too")
     origin = Origin("fork", point.run_id, answer["parent"]["branch"], step)
-    next_step, config = _standing(settings, run_id)
-    return Beginning(run_id, max(next_step, step + 1), origin, config or answer["config"])
+    standing = _standing(settings, run_id, 0)
+    return Beginning(run_id, max(standing.next_step, step + 1), origin, standing.config or answer["config"], 0)
 
 
 def _recorded_fork(run_id: str, point: ForkPoint, branch: int | None) -> Beginning:
     assert point.step is not None, point
-    return Beginning(run_id, point.step + 1, Origin("fork", point.run_id, branch, point.step))
+    return Beginning(run_id, point.step + 1, Origin("fork", point.run_id, branch, point.step), branch=0)
 
 
 def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> Beginning:
@@ -140,11 +151,12 @@ def _rewind(settings: Settings, rewind_to: float | str, attempt: str | None) -> 
         assert step is not None
         return Beginning(run_id, step + 1, Origin("rewind", step=step, attempt=label))
     if answer["kind"] == "start":
-        return Beginning(run_id, 0.0, Origin("start", attempt=label), answer["config"])
+        return Beginning(run_id, 0.0, Origin("start", attempt=label), answer["config"], 0)
     after = float(answer["fork_step"])
     origin = Origin("rewind", step=after, attempt=label, branch=answer["branch"])
-    next_step, config = _standing(settings, run_id)
-    return Beginning(run_id, max(next_step, after + 1), origin, config or answer["config"])
+    branch = int(answer["branch"])
+    standing = _standing(settings, run_id, branch)
+    return Beginning(run_id, max(standing.next_step, after + 1), origin, standing.config or answer["config"], branch)
 
 
 def _rewind_step(rewind_to: object) -> float | None:

@@ -14,16 +14,17 @@ from typing import Any, Final
 
 from thalweg.api_client import ApiClient, run_path
 from thalweg.checkpoints.download import download
-from thalweg.checkpoints.local import PathLike
+from thalweg.checkpoints.local import PathLike, file_path, look
 from thalweg.checkpoints.points import ForkPoint, parse_point
 from thalweg.checkpoints.progress import Progress
 from thalweg.checkpoints.record import describe_checkpoint
 from thalweg.checkpoints.upload import Uploaded, upload
 from thalweg.checkpoints.upload_state import Target
 from thalweg.console import say
-from thalweg.errors import CheckpointError, ServerError
+from thalweg.errors import CheckpointError, InputError, ServerError
 from thalweg.recorder import Recorder
 from thalweg.settings import Settings
+from thalweg.values import shorten
 
 _UPLOADS_FOLDER: Final = "uploads"
 
@@ -37,7 +38,7 @@ def record(recorder: Recorder, uri: PathLike, *, rank: int, staged: Staged, **to
 
     A durable one that was staged before, by `staged`, keeps that moment.
     """
-    described = describe_checkpoint(uri, now_us=time.time_ns() // 1000, rank=rank, **told)
+    described = describe_checkpoint(uri, now_us=time.time_ns() // 1000, rank=rank, after=recorder.after, **told)
     for complaint in described.complaints:
         say(complaint)
     document = described.fields["checkpoint"]
@@ -56,7 +57,6 @@ def save(
     source: PathLike,
     target: Target,
     *,
-    strict: bool,
     progress: Progress | None,
     metrics: Mapping[str, Any] | None,
     blocked_s: float | None,
@@ -65,18 +65,29 @@ def save(
 ) -> str:
     """Uploads a file or folder and records it; where that fails, records where it lies here. Returns the URI.
 
-    `began_s`: when the training began to wait for it, monotonic. Raises InputError; where strict also what went wrong
-    with the upload, ServerError or CheckpointError.
+    `began_s`: when the training began to wait for it, monotonic. Raises InputError for what cannot be recorded,
+    before it is uploaded; where strict also what went wrong with the upload: InputError, ServerError, CheckpointError.
     """
+    told |= {"step": target.step, "kind": target.kind, "shard": target.shard, "metrics": metrics}
+    described = told | {"blocked_s": blocked_s, "state": "staged"}  # of which no file is looked at
+    describe_checkpoint(source, now_us=0, rank=settings.rank, after=recorder.after, **described)
     uploaded: Uploaded | None = None
     if settings.mode == "online":
-        client = ApiClient(settings.url, settings.token)
         try:
             uploaded = upload(
-                client, source, target, state_path=_state_path(settings, source, target), progress=progress
+                ApiClient(settings.url, settings.token),
+                source,
+                target,
+                state_path=_state_path(settings, source, target),
+                progress=progress,
+                hurries=recorder.is_server_away(),
             )
+        except InputError as error:
+            recorder.complain(error)
+            if not _is_here(source):
+                return local_uri(source)
         except (CheckpointError, ServerError) as error:
-            if strict:
+            if recorder.is_strict:
                 raise
             say(f"the checkpoint of step {target.step:g} stays in {source}: {error}")
     files = [file.as_json() for file in uploaded.files] if uploaded and uploaded.files else None
@@ -85,15 +96,25 @@ def save(
         source if uploaded is None else uploaded.uri,
         rank=settings.rank,
         staged={},
-        step=target.step,
-        kind=target.kind,
         files=files,
         size_bytes=uploaded and uploaded.size_bytes,
         digest=uploaded and uploaded.digest,
         blocked_s=time.monotonic() - began_s if blocked_s is None else blocked_s,
-        metrics=metrics,
         **told,
     )
+
+
+def _is_here(source: PathLike) -> bool:
+    path = file_path(os.fspath(source))
+    return path is not None and path.exists()
+
+
+def local_uri(place: PathLike) -> str:
+    """The file:// URI of a local path; of what is no path, its text."""
+    try:
+        return look(place, sizes=False, files=False).uri
+    except (InputError, TypeError):
+        return shorten(place, 200)
 
 
 def _state_path(settings: Settings, source: PathLike, target: Target) -> Path:
@@ -126,6 +147,8 @@ def bring_back(
     resolved = resolve()
     for skipped in resolved["skipped"]:
         say(f"the checkpoint of step {skipped['step']:g} is {skipped['state']}: {skipped['detail']}")
+    if resolved.get("skipped_more"):
+        say(f"{resolved['skipped_more']} more checkpoints were skipped, too")
     say_step(float(resolved["step"]))
     return download(resolved, to, base_url=settings.url, refresh=resolve, progress=progress)
 

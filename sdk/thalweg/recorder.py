@@ -39,18 +39,30 @@ _KNOWN_COMPLAINTS_MAX: Final = 1000
 _REOPEN_S: Final = 10.0
 _UNSAID_MAX: Final = 1000
 """Events that wait in memory for room in the spool: the start of the writer first of all."""
+_UNSAID_MAX_BYTES: Final = 64 << 20
 
 
 class Recorder:
     """The recording end of one run in one process."""
 
     def __init__(
-        self, settings: Settings, run_id: str, *, next_step: float, strict: bool, origin: layout.Origin | None = None
+        self,
+        settings: Settings,
+        run_id: str,
+        *,
+        next_step: float,
+        strict: bool,
+        origin: layout.Origin | None = None,
+        branch: int | None = None,
     ) -> None:
-        """Makes the spool folder and starts the sender. `origin`: of the branch, None: as it stands. Raises OSError."""
+        """Makes the spool folder and starts the sender. Raises OSError.
+
+        `origin`: of the branch; None: the run goes on as it stands, on `branch`, if the server has told.
+        """
         self._settings = settings
         self._run_id = run_id
         self._origin = origin
+        self._branch = branch
         self._began_us = time.time_ns() // 1000
         self._after = origin.step if origin is not None and origin.kind != "start" else -math.inf
         self.is_strict = strict
@@ -85,6 +97,7 @@ class Recorder:
             primary=primary,
             mode=self._settings.mode,
             origin=self._origin,
+            branch=self._branch,
             began_us=self._began_us,
         )
         self.folder = layout.create_folder(self._settings.spool_dir, identity)
@@ -93,6 +106,7 @@ class Recorder:
         self._writer = SpoolWriter(self.folder, self._settings.spool_limit_bytes)
         self._sender: SenderProcess | None = None
         self._unsaid: deque[bytes] = deque()
+        self._unsaid_bytes = 0
         self._forked = False
         self._append_event("started", {"primary": primary, "host": identity.host, "pid": identity.pid})
         self._start_sender()
@@ -273,26 +287,45 @@ class Recorder:
         if self._is_closed:
             self._complain(("", "finished"), "cannot change the run: it is finished.")
             return False
-        if len(self._unsaid) >= _UNSAID_MAX:
-            return False
-        self._unsaid.append(json.dumps({"time_us": self._now_us(), "kind": kind, **fields}).encode())
+        text = json.dumps({"time_us": self._now_us(), "kind": kind, **fields}).encode()
         try:
             self._say_unsaid()
+            self._writer.append_event(text)
         except (SpoolFullError, OSError) as error:
-            say(f"cannot record {kind} yet: the spool is full ({error}).")
+            self._keep_unsaid(kind, text, error)
             return False
         return True
+
+    def _keep_unsaid(self, kind: str, text: bytes, error: Exception) -> None:
+        """Lets an event wait for room in the spool. One too many is dropped, counted, and told the first time."""
+        waiting = len(self._unsaid)
+        if waiting < _UNSAID_MAX and (not waiting or self._unsaid_bytes + len(text) <= _UNSAID_MAX_BYTES):
+            self._unsaid.append(text)
+            self._unsaid_bytes += len(text)
+            say(f"cannot record {kind} yet: the spool is full ({error}).")
+            return
+        self.state.count("dropped_spool_full", 1)
+        self._complain(
+            ("", "unsaid"),
+            f"cannot record {kind}: {waiting} events wait for room in the spool already ({error}). It is dropped, as "
+            f"are others until there is room in {self._settings.spool_dir}; they are counted on the run, not told.",
+        )
 
     def _say_unsaid(self) -> None:
         """Writes the events for which there was no room before, oldest first. Raises SpoolFullError, OSError."""
         while self._unsaid:
             self._writer.append_event(self._unsaid[0])
-            self._unsaid.popleft()
+            self._unsaid_bytes -= len(self._unsaid.popleft())
 
     @property
     def next_step(self) -> float:
         """The step that `log()` takes where none is given: one after the highest so far."""
         return self._next_step
+
+    @property
+    def after(self) -> float:
+        """The step at which this branch of the run began: only later ones are its own."""
+        return self._after
 
     @property
     def sequence(self) -> int:
@@ -306,6 +339,10 @@ class Recorder:
         except (OSError, ValueError):
             return {}
         return document if isinstance(document, dict) else {}
+
+    def is_server_away(self) -> bool:
+        """Whether the sender waits for the server, or was refused by it, as it last said."""
+        return self.sender_status().get("status") in ("waiting", "refused")
 
     def check_sender(self) -> None:
         """Starts the sender again if it is gone before its time."""

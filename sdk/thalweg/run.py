@@ -18,6 +18,7 @@ from thalweg import attributes, checkpointing
 from thalweg.beginning import Beginning
 from thalweg.checkpoints.local import PathLike
 from thalweg.checkpoints.progress import Progress
+from thalweg.checkpoints.record import check_step
 from thalweg.checkpoints.upload_state import Target
 from thalweg.console import say
 from thalweg.errors import InputError
@@ -76,11 +77,8 @@ class Run:
 
     @property
     def branch(self) -> int | None:
-        """The branch of the run that this process logs to; None where only the server knows."""
-        origin = self._beginning.origin
-        if origin is None:
-            return None
-        return origin.branch if origin.kind == "rewind" else 0
+        """The branch of the run that this process logs to; None where the server was not asked, or did not know."""
+        return self._beginning.branch
 
     @property
     def fork_step(self) -> float | None:
@@ -186,28 +184,32 @@ class Run:
         and kind ended. `blocked_s`: seconds for which saving held the training up, if not for the whole call.
         `progress(done, total)` in bytes. Offline, or where the upload does not succeed, the local
         path is recorded, and returned as a file:// URI; where strict the latter raises CheckpointError or ServerError.
+        Bad input is told, and raises InputError where strict.
         """
-        if self._recorder is None:
-            return Path(path).absolute().as_uri()
+        recorder = self._recorder
+        if recorder is None:
+            return checkpointing.local_uri(path)
         began_s = time.monotonic()
-        if not self._recorder.state.acked:
-            self.flush(timeout=UNREACHABLE_GRACE_S)  # the server must know the run
-        target = Target(self.project, self.run_id, self.branch, float(step), kind, shard)
-        return checkpointing.save(
-            self._recorder,
-            self._settings,
-            path,
-            target,
-            strict=self._recorder.is_strict,
-            progress=progress,
-            metrics=metrics,
-            metadata=metadata,
-            shard=shard,
-            shards=shards,
-            staged_at=staged_at,
-            blocked_s=blocked_s,
-            began_s=began_s,
-        )
+        try:
+            at = check_step(step, recorder.after)
+            if not recorder.state.acked and not recorder.is_server_away():
+                self.flush(timeout=UNREACHABLE_GRACE_S)  # the server must know the run
+            return checkpointing.save(
+                recorder,
+                self._settings,
+                path,
+                Target(self.project, self.run_id, self.branch, at, kind, shard),
+                progress=progress,
+                metrics=metrics,
+                metadata=metadata,
+                shards=shards,
+                staged_at=staged_at,
+                blocked_s=blocked_s,
+                began_s=began_s,
+            )
+        except InputError as error:
+            recorder.complain(error)
+            return checkpointing.local_uri(path)
 
     def restore(
         self, step: float | None = None, *, to: PathLike, kind: str | None = None, progress: Progress | None = None
@@ -292,7 +294,13 @@ class Run:
             waited_s = time.monotonic() - started
             status = recorder.sender_status()
             unreachable = status.get("status") == "waiting" and waited_s > UNREACHABLE_GRACE_S
-            if unreachable or waited_s > FINISH_TIMEOUT_S or status.get("status") == "refused":
+            if status.get("status") == "refused":
+                say(
+                    f"run {self.run_id} is not delivered: the server refuses it ({status.get('error')}). Nothing is "
+                    f"retried; the records are kept in {recorder.folder}."
+                )
+                return
+            if unreachable or waited_s > FINISH_TIMEOUT_S:
                 reason = status.get("error") or "the server is slow"
                 say(
                     f"run {self.run_id} is not delivered yet ({reason}). The sender goes on in the background; "

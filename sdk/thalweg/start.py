@@ -91,7 +91,12 @@ def _start(
         unrecorded.config.update(config or {})  # which the training may read
         return unrecorded
     recorder = Recorder(
-        settings, beginning.run_id, next_step=beginning.next_step, strict=strict, origin=beginning.origin
+        settings,
+        beginning.run_id,
+        next_step=beginning.next_step,
+        strict=strict,
+        origin=beginning.origin,
+        branch=beginning.branch,
     )
     run = Run(beginning, settings, recorder, on_finish=_forget, on_fork=partial(_fork, strict=strict))
     _live[id(run)] = run

@@ -62,6 +62,7 @@ def describe_checkpoint(
     state: str = "durable",
     staged_at: float | datetime | None = None,
     blocked_s: float | None = None,
+    after: float = -math.inf,
     look: Look = look_on_disk,
 ) -> CheckpointRecord:
     """The record of a checkpoint. Raises InputError for what must not be recorded, "cannot log checkpoint ...".
@@ -71,10 +72,9 @@ def describe_checkpoint(
     "digest". `files`: the same for the files of one part. What is not given is taken from the disk if it is
     there: a file's size, a folder's files; not of a `staged` one, which is not whole yet, and not of a folder
     of several shards, in which others may be writing. `staged_at`: seconds since the epoch, or a datetime.
+    `after`: the step at which the branch began.
     """
-    number = to_number(step)
-    if number is None or not math.isfinite(number):
-        raise InputError(f"cannot log checkpoint: step {shorten(step)} is not a finite number")
+    number = check_step(step, after)
     try:
         part, parts, of_one_process = _shards(shards, shard, rank)
         if of_one_process is not None and files is not None:
@@ -109,6 +109,19 @@ def describe_checkpoint(
         complaints.append(f"without the list of its files: {problem}")
     said = tuple(f"checkpoint of step {number:g} is logged {complaint}" for complaint in complaints)
     return CheckpointRecord({"checkpoint": document}, said)
+
+
+def check_step(step: object, after: float = -math.inf) -> float:
+    """The step as a number. Raises InputError for what is none, or not after the step at which the branch began."""
+    number = to_number(step)
+    if number is None or not math.isfinite(number):
+        raise InputError(f"cannot log checkpoint: step {shorten(step)} is not a finite number")
+    if number <= after:
+        raise InputError(
+            f"cannot log checkpoint of step {number:g}: it is not after the step {after:g} at which this branch of "
+            "the run began. Fork at an earlier step to rewrite history."
+        )
+    return number
 
 
 def manifest_problem(document: Mapping[str, Any]) -> str:

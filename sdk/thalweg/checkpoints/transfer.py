@@ -29,13 +29,20 @@ from thalweg.wire import policy
 
 T = TypeVar("T")
 
-ATTEMPTS_MAX: Final = 12
-"""Of one request: about a minute."""
+# How long a transfer may hold a training up while nothing arrives. docs/checkpoints.md names these numbers.
+FIRST_ANSWER_S: Final = 10.0
+"""In all, until the server has begun the upload."""
+SHORT_TRY_S: Final = 3.0
+"""The same where the server is known to be away: of the one try."""
+ANSWER_S: Final = 15.0
+"""Of each wait for an answer of the server."""
+PATIENCE_S: Final = 60.0
+"""After that: failing without progress. Also of each wait for the object store, and for the end of an upload."""
 EXPIRED_MAX: Final = 4
 """URLs of one part or file that are refused one after the other."""
 BLOCK_BYTES: Final = 256 << 10
 
-_TIMEOUT_S: Final = 60.0  # of each block
+_SHORTEST_WAIT_S: Final = 1.0
 _WORDS_MAX_BYTES: Final = 64 << 10
 _WORDS_MAX_CHARS: Final = 300
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
@@ -81,11 +88,18 @@ class StoppedError(Exception):
 class Transfer:
     """What the parts of one upload or download share: how they wait, and that they stop together."""
 
-    def __init__(self, base_url: str, pace: Pace) -> None:
-        """`base_url`: the server's address, for URLs that are paths."""
+    def __init__(self, base_url: str, pace: Pace, *, has_answered: bool = True, hurries: bool = False) -> None:
+        """`base_url`: the server's address, for URLs that are paths.
+
+        `has_answered`: whether the server is known to be there; until then patience is short, and with `hurries`
+        there is one short try.
+        """
         self.stopped = threading.Event()
         self._base_url = base_url
         self._pace = pace
+        self._has_answered = has_answered
+        self._hurries = hurries
+        self._begun_s = self._moved_s = pace.monotonic()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._connections: set[HTTPConnection] = set()
@@ -130,27 +144,52 @@ class Transfer:
             raise StoppedError
 
     def persist(self, what: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Repeats an attempt as long as it raises RetryLaterError. Raises CheckpointError "cannot <what>: ...".
+        """Repeats an attempt that raises RetryLaterError, for PATIENCE_S since it moved a byte before it first failed.
 
-        Attempts after which `progress` is higher than ever do not count.
+        Attempts after which `progress` is higher than ever begin that anew. Raises CheckpointError:
+        "cannot <what>: ...".
         """
-        count = best = 0
+        count = tries = best = 0
+        failing_since_s = 0.0
         while True:
             self.check()
+            started_s = self._pace.monotonic()
             try:
-                return attempt()
+                result = attempt()
+                self._has_answered = True
+                return result
             except RetryLaterError as error:
                 last = error
             except RefusedError as error:
                 raise CheckpointError(f"cannot {what}: {error}") from error
+            tries += 1
             count = count + 1 if progress() <= best else 1
             best = max(best, progress())
-            if count == ATTEMPTS_MAX:
+            if count == 1:
+                failing_since_s = max(started_s, self._moved_s)
+            left_s = self._left_s(failing_since_s)
+            if left_s <= 0:
                 break
-            self._pace.wait(self.stopped, policy.next_delay_ms(count - 1, self._pace.random) / 1e3)
+            delay_s = policy.next_delay_ms(count - 1, self._pace.random) / 1e3
+            self._pace.wait(self.stopped, min(delay_s, left_s))
+        times = "once" if tries == 1 else f"{tries} times"
         raise CheckpointError(
-            f"cannot {what}: {last}. Tried {ATTEMPTS_MAX} times. What arrived is kept: the next call goes on from there"
+            f"cannot {what}: {last}. Tried {times}. What arrived is kept: the next call goes on from there"
         ) from last
+
+    def _left_s(self, failing_since_s: float) -> float:
+        """For how long it is tried again what fails since then."""
+        now_s = self._pace.monotonic()
+        if self._has_answered:
+            return failing_since_s + PATIENCE_S - now_s
+        return 0.0 if self._hurries else self._begun_s + FIRST_ANSWER_S - now_s
+
+    def answer_s(self) -> float:
+        """How long to wait for an answer of the server now."""
+        if self._has_answered:
+            return ANSWER_S
+        most_s = SHORT_TRY_S if self._hurries else FIRST_ANSWER_S
+        return max(_SHORTEST_WAIT_S, self._begun_s + most_s - self._pace.monotonic())
 
     def put(self, url: str, body: bytes) -> str:
         """Sends a part and returns its etag, without quotes, checked where it is the MD5 of the bytes.
@@ -191,6 +230,7 @@ class Transfer:
         try:
             while block := response.read(BLOCK_BYTES):
                 self.check()
+                self._moved_s = self._pace.monotonic()
                 yield block
         except (OSError, HTTPException) as error:
             raise RetryLaterError(f"the connection broke: {error!r}") from error
@@ -233,6 +273,7 @@ class Transfer:
         view = memoryview(body)
         for at in range(0, len(body), BLOCK_BYTES):
             self.check()
+            self._moved_s = self._pace.monotonic()
             yield view[at : at + BLOCK_BYTES]
 
 
@@ -286,10 +327,10 @@ def _connect(url: str) -> tuple[HTTPConnection, str, dict[str, str]]:
     given = getproxies().get(parts.scheme, "")
     proxy = urlsplit(given if "://" in given else f"http://{given}")
     if not proxy.hostname or _is_loopback(parts.hostname) or proxy_bypass(parts.hostname):
-        return kind(parts.hostname, parts.port, timeout=_TIMEOUT_S), target, {}
+        return kind(parts.hostname, parts.port, timeout=PATIENCE_S), target, {}
     secret = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}" if proxy.username else ""
     headers = {"Proxy-Authorization": f"Basic {b64encode(secret.encode()).decode()}"} if secret else {}
-    connection = kind(proxy.hostname, proxy.port, timeout=_TIMEOUT_S)
+    connection = kind(proxy.hostname, proxy.port, timeout=PATIENCE_S)
     if parts.scheme == "http":
         return connection, url, headers
     connection.set_tunnel(parts.hostname, parts.port, headers)

@@ -25,6 +25,7 @@ from thalweg.checkpoints.record import manifest_problem
 from thalweg.checkpoints.transfer import (
     BLOCK_BYTES,
     EXPIRED_MAX,
+    PATIENCE_S,
     ExpiredError,
     ForgottenError,
     OtherBytesError,
@@ -34,7 +35,7 @@ from thalweg.checkpoints.transfer import (
     Transfer,
     once,
 )
-from thalweg.checkpoints.upload_state import FileState, Target, UploadState, read_open
+from thalweg.checkpoints.upload_state import FileState, Target, UploadState
 from thalweg.errors import CheckpointError, InputError, NotFoundError, ServerError
 from thalweg.values import shorten
 
@@ -66,11 +67,13 @@ def upload(
     state_path: Path,
     progress: Progress | None = None,
     pace: Pace | None = None,
+    hurries: bool = False,
 ) -> Uploaded:
     """Uploads a file or folder; with the same `state_path` it goes on where an earlier call ended.
 
     Links in a folder are followed to files inside it; empty folders are not kept. `progress(done, total)` in bytes;
-    without it, a long upload says a line every 10 s. Raises InputError for what cannot be uploaded, and
+    without it, a long upload says a line every 10 s. `hurries`: the server is thought to be away, one short try must
+    do to begin; `transfer` says how long it is waited for. Raises InputError for what cannot be uploaded, and
     CheckpointError where it did not succeed.
     """
     pace = pace or Pace()
@@ -82,7 +85,7 @@ def upload(
         _check_manifest(files)
         state = UploadState(state_path, path, target, pace.monotonic)
         reporter = Reporter(f"uploading {path}", sum(file.size_bytes for file in files), progress, pace.monotonic)
-        job = _Upload(client, target, state, reporter, pace)
+        job = _Upload(client, target, state, reporter, pace, hurries=hurries)
         done = job.send_all(files)
         folder_uri = job.folder_uri() if path.is_dir() else ""
     except InputError as error:
@@ -96,22 +99,6 @@ def upload(
     if not folder_uri:
         return Uploaded(done[0].uri, (), manifest[0].size_bytes, manifest[0].digest)
     return Uploaded(folder_uri, manifest, sum(file.size_bytes for file in manifest), digest_of(manifest))
-
-
-def abandon(client: ApiClient, state_path: Path) -> None:
-    """Gives up an upload that ended early: the parts in the object store are deleted, the next call begins anew.
-
-    Raises ServerError, OSError.
-    """
-    found = read_open(state_path)
-    if found is None:
-        return
-    target, upload_name, files = found
-    for path, file in files.items():
-        body = _body(target, upload_name, path, file.size_bytes) | {"upload_id": file.upload_id}
-        with suppress(NotFoundError):
-            client.post(f"{_uploads_path(target)}/abort", body)
-    state_path.unlink(missing_ok=True)
 
 
 def _check_manifest(files: list[LocalFile]) -> None:
@@ -143,13 +130,22 @@ def _body(target: Target, upload_name: str, path: str, size_bytes: int) -> dict[
 class _Upload:
     """One call of `upload`."""
 
-    def __init__(self, client: ApiClient, target: Target, state: UploadState, reporter: Reporter, pace: Pace) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        target: Target,
+        state: UploadState,
+        reporter: Reporter,
+        pace: Pace,
+        *,
+        hurries: bool,
+    ) -> None:
         self._client = client
         self._target = target
         self._state = state
         self._reporter = reporter
         self._pace = pace
-        self._transfer = Transfer(client.url, pace)
+        self._transfer = Transfer(client.url, pace, has_answered=False, hurries=hurries)
         self._room = Room(self._transfer)
 
     def send_all(self, files: list[LocalFile]) -> list[FileState]:
@@ -295,7 +291,8 @@ class _Upload:
 
     def _ask_to_begin(self, file: LocalFile, upload_id: str | None) -> UploadAnswer:
         body = _body(self._target, self._state.upload, file.path, file.size_bytes) | {"upload_id": upload_id}
-        return UploadAnswer.read(once(lambda: self._client.post(_uploads_path(self._target), body)))
+        path, timeout_s = _uploads_path(self._target), self._transfer.answer_s()
+        return UploadAnswer.read(once(lambda: self._client.post(path, body, timeout_s=timeout_s)))
 
     def _complete(self, file: LocalFile, upload_id: str, etags: dict[int, str]) -> str:
         """Makes the object of its parts, and returns its URI."""
@@ -304,8 +301,12 @@ class _Upload:
         body = named | {"upload_id": upload_id, "parts": parts}
         path = f"{_uploads_path(self._target)}/complete"
         what = f"complete the upload of {file.path}"
+
+        def attempt() -> Any:  # asked twice, a server that is slow to do it has forgotten the upload by then
+            return once(lambda: self._client.post(path, body, timeout_s=PATIENCE_S))
+
         try:
-            answer = self._transfer.persist(what, lambda: once(lambda: self._client.post(path, body)))
+            answer = self._transfer.persist(what, attempt)
         except NotFoundError as error:
             raise ForgottenError(str(error)) from error
         if answer["size_bytes"] != file.size_bytes:
@@ -316,7 +317,7 @@ class _Upload:
         """Throws an upload away; where that fails, the object store does it one day."""
         body = _body(self._target, self._state.upload, file.path, file.size_bytes) | {"upload_id": upload_id}
         with suppress(ServerError):
-            self._client.post(f"{_uploads_path(self._target)}/abort", body)
+            self._client.post(f"{_uploads_path(self._target)}/abort", body, timeout_s=self._transfer.answer_s())
 
 
 def _read(stream: BinaryIO, size_bytes: int, file: LocalFile) -> bytes:

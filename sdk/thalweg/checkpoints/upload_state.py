@@ -121,14 +121,6 @@ class UploadState:
             self._path.unlink()
 
 
-def read_open(path: Path) -> tuple[Target, str, dict[str, FileState]] | None:
-    """Target, upload and the files not complete yet of a saved state; None if there is none."""
-    saved = _read(path)
-    if saved is None:
-        return None
-    return Target(**saved.target), saved.upload, {name: one for name, one in saved.files.items() if not one.uri}
-
-
 def _read(path: Path) -> _Saved | None:
     """None also for what is damaged, or of another format: then the upload begins anew."""
     with suppress(OSError, ValueError, TypeError, AttributeError):

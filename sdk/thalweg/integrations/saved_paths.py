@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from thalweg.checkpointing import local_uri
 from thalweg.run import Run
 
 _Key = tuple[float, str]  # step, kind
@@ -91,7 +92,7 @@ class SavedPaths:
         uri = self._run.save_checkpoint(
             path, step=copy.step, kind=copy.kind, metrics=copy.metrics, metadata=copy.metadata
         )
-        if uri.rstrip("/") != path.absolute().as_uri():  # else the upload failed, and it stays where it is
+        if uri != local_uri(path):  # else the upload failed, and it stays where it is
             self._uploaded.add(key)
             del self._copies[key]
 

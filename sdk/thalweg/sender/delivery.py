@@ -120,6 +120,7 @@ class Delivery:
             acknowledged=self.state.acked,
             began_us=self.identity.began_us,
             origin=_to_origin(self.identity.origin),
+            branch=self.identity.branch,
         )
         async with self._transport.open(hello) as stream:
             self._packer.restart()

@@ -55,6 +55,7 @@ class Identity:
     mode: str  # online or offline
     format: int = FORMAT
     origin: Origin | None = None  # None: the run goes on as it stands
+    branch: int | None = None  # on which it stands, where the server has told
     began_us: int = 0  # when the training process began; its helpers repeat it. 0: not told
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from tests.support import wire
 from tests.support.checkpoints import Place, answering, forked, object_path, rewound, saved
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.objects.files import FileStore
 
 
 def test_pruning(either: Place) -> None:
@@ -92,6 +97,63 @@ def test_shared_objects_are_left(place: Place) -> None:
     assert place.resolve("r", step=3)["state"] == "verified"
     done = place.prune("r", keep_last=1)  # now all that point at the file go together
     assert [one["step"] for one in done["deleted"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("letters", "others"), [("=", "%3D"), ("/run", "/%72un"), ("/run", "//./run"), ("file://", "file://localhost")]
+)
+def test_no_spelling_hides_a_pointer(place: Place, letters: str, others: str) -> None:
+    """Neither can an alias of a URI delete what is not its own, nor does who points by it lose what it points at."""
+    place.save("run 1", 1, 2)
+    files = {step: place.resolve("run 1", step=step)["files"][0]["uri"] for step in (1, 2)}
+    aliases = {step: uri.replace(letters, others, 1) for step, uri in files.items()}
+    assert aliases[1] != files[1]
+    place.save("other", 8)
+    place.say("other", saved(3, aliases[1]), saved(9, "gs://elsewhere/x"))
+    kept = {one["step"]: one["reasons"] for one in place.prune("run 1", keep_last=1)["kept"]}
+    assert kept[1] == ["another checkpoint points at its objects"]
+    place.say("run 1", saved(1, "gs://elsewhere/y"), times=[2 * wire.START_US])
+    assert 3 in {one["step"] for one in place.prune("other", keep_last=1)["kept"]}
+    assert object_path(files[1]).exists()
+
+
+def test_an_alias_is_handed_out_as_its_object(place: Place) -> None:
+    """`Path.as_uri` writes the equals signs of the store's names as %3D: it is the same file."""
+    uri = place.upload("run 1", 1, {"model 1.pt": b"12345"})
+    assert "=" in uri
+    alias = uri.replace("=", "%3D")
+    place.say("run 1", saved(1, alias, files={"model 1.pt": 5}), saved(2, alias))
+    for step in (1, 2):
+        found = place.resolve("run 1", step=step)
+        assert (found["state"], place.fetch(found["files"][0]["url"])) == ("verified", b"12345")
+
+
+def test_uploads_of_others_are_left(place: Place) -> None:
+    """Also such as nobody points at yet: the word of them may be in a spool."""
+    uri = place.upload("victim", 1, {"w": b"1"})
+    place.say("r", saved(1, uri + "w"), saved(2, uri))
+    place.save("r", 3, 4)
+    done = place.prune("r", keep_last=1)
+    assert [one["step"] for one in done["deleted"]] == [3]
+    reasons = {one["step"]: one["reasons"] for one in done["kept"]}
+    assert reasons[1] == reasons[2] == ["no upload of this branch"]
+    assert object_path(uri + "w").exists()
+
+
+def test_a_fork_that_is_made_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it points at is kept, though the plan did not know of it."""
+    place.save("r", 1, 2, 3)
+    delete = FileStore.delete
+
+    async def forking(self: FileStore, uris: Sequence[str]) -> dict[str, str]:
+        await asyncio.to_thread(place.post, place.path("r", "/fork"), {"run_id": "child", "step": 2}, 201)
+        return await delete(self, uris)
+
+    monkeypatch.setattr(FileStore, "delete", forking)
+    done = place.prune("r", keep_last=1)
+    assert [one["step"] for one in done["deleted"]] == [1]
+    assert {one["step"]: one["reasons"] for one in done["kept"]}[2] == ["a fork at step 2 points at it"]
+    assert place.resolve("child")["step"] == 2
 
 
 def test_a_failure_is_told_and_the_others_go_on(place: Place) -> None:

@@ -6,6 +6,7 @@ import math
 
 from tests.support import wire
 from tests.support.checkpoints import DURABLE, STAGED, Place, forked, object_path, rewound, saved
+from thalweg_tracker.api import checkpoint_models as models
 
 
 def test_the_nearest_one_that_is_there(place: Place) -> None:
@@ -24,6 +25,17 @@ def test_the_nearest_one_that_is_there(place: Place) -> None:
     assert place.resolve("r", step=1.999)["step"] == 1
     assert place.resolve("r", step=2)["step"] == 2
     assert place.states("r")[3] == "missing"
+
+
+def test_the_answer_is_as_it_is_documented(place: Place) -> None:
+    """It is put together by hand, for it may have 100,000 files."""
+    place.save("r", 1, metrics={"loss": 0.5})
+    answer = place.resolve("r")
+    models.ResolvedCheckpoint.model_validate(answer)
+    assert set(answer) == set(models.ResolvedCheckpoint.model_fields)
+    assert [set(one) for one in answer["files"]] == [set(models.CheckpointFile.model_fields)] * 2
+    assert answer["metrics"] == {"loss": 0.5}
+    assert answer["created_at"] == place.list("r")[0]["created_at"]
 
 
 def test_without_verification(place: Place) -> None:

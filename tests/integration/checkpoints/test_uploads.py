@@ -45,8 +45,8 @@ def test_an_upload_goes_on(either: Place) -> None:
     assert either.post(either.path("r", "/uploads/abort"), named | {"upload_id": begun["upload_id"]}) == {}
 
 
-def test_an_upload_of_another_size_is_deleted(either: Place) -> None:
-    """What arrived is not what was told: it is not kept."""
+def test_an_upload_of_another_size_is_refused(either: Place) -> None:
+    """What arrived is not what was told: nothing is made of it. What was complete before stays."""
     named = {"step": 1, "upload": "cd" * 16, "path": "a.pt", "size_bytes": 10}
     begun = either.post(either.path("new", "/uploads"), named)
     etag = either.send(begun["parts"][0]["url"], b"short")
@@ -56,6 +56,12 @@ def test_an_upload_of_another_size_is_deleted(either: Place) -> None:
     assert "5 bytes, 10 were told" in refused["message"]
     either.say("new", saved(1, begun["uri"]))
     assert either.verify("new")[1]["state"] == "missing"
+    body["size_bytes"] = 5
+    done = either.post(either.path("new", "/uploads/complete"), body)
+    refused = either.post(either.path("new", "/uploads/complete"), body | {"size_bytes": 6}, status=400)["error"]
+    assert refused["code"] == "wrong_size"
+    assert either.post(either.path("new", "/uploads/complete"), body) == done  # asked again, it answers again
+    assert either.verify("new")[1]["state"] == "verified"
 
 
 def test_an_empty_file(either: Place) -> None:

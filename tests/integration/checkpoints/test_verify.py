@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import wire
-from tests.support.checkpoints import Place, saved
+from tests.support.checkpoints import Place, object_path, saved
 from tests.support.s3_server import S3Server
 from thalweg_tracker.model.keys import run_key
 
@@ -39,23 +39,66 @@ def test_what_became_of_objects(place: Place, tmp_path: Path) -> None:
 
 
 def test_a_folder(place: Place, tmp_path: Path) -> None:
-    """Without a manifest it is all that is in it; with one, the files named."""
+    """Without a manifest it is all that is in it; with one, the files named. Outside the store nothing is listed."""
     root = tmp_path / "a b"
     (root / "sub").mkdir(parents=True)
     (root / "x%").write_bytes(b"123")
     (root / "sub" / "y").write_bytes(b"4")
-    uri = root.as_uri() + "/"
+    outside = root.as_uri() + "/"
+    place.say("out", saved(1, outside), saved(4, outside, files={"x%": 3, "sub/y": 0}))
+    place.say("out", saved(5, outside[:-1], files={"x%": 3, "z": 1}))
+    found = place.verify("out")
+    assert {step: one["state"] for step, one in found.items()} == {1: "complete", 4: "verified", 5: "missing"}
+    assert "lists no folders outside" in found[1]["kinds"][0]["detail"]
+    files = place.resolve("out", step=1)["files"]
+    assert [(one["path"], one["uri"], one["url"]) for one in files] == [("", outside, None)]
+    shutil.rmtree(root)
+    assert {step: one["state"] for step, one in place.verify("out").items()} == {
+        1: "complete",
+        4: "missing",
+        5: "missing",
+    }
+    uri = place.upload("r", 1, {"x": b"123", "sub/y": b"4"})
     place.say("r", saved(1, uri), saved(2, uri, size_bytes=4), saved(3, uri, size_bytes=5))
-    place.say("r", saved(4, uri, files={"x%": 3, "sub/y": 0}), saved(5, uri[:-1], files={"x%": 3, "z": 1}))
+    place.say("r", saved(4, uri, files={"x": 3, "sub/y": 0}), saved(5, uri[:-1], files={"x": 3, "z": 1}))
     found = place.verify("r")
     assert {step: one["state"] for step, one in found.items()} == {
         1: "verified", 2: "verified", 3: "changed", 4: "verified", 5: "missing",
     }  # fmt: skip
     assert "there is no object" in found[5]["kinds"][0]["detail"]
     assert found[1]["size_bytes"] == 4
-    assert [(one["path"], one["url"]) for one in place.resolve("r", step=1)["files"]] == [("sub/y", None), ("x%", None)]
-    shutil.rmtree(root)
+    assert [one["path"] for one in place.resolve("r", step=4)["files"]] == ["x", "sub/y"]
+    assert [place.fetch(one["url"]) for one in place.resolve("r", step=1)["files"]] == [b"4", b"123"]
+    shutil.rmtree(object_path(uri))
     assert {one["state"] for one in place.verify("r").values()} == {"missing"}
+
+
+def test_a_path_of_another_host(place: Place, tmp_path: Path) -> None:
+    """Is not missing: nobody but that host can tell. A training goes back to it."""
+    far = tmp_path / "scratch" / "node17"
+    place.save("r", 5)
+    lost = place.resolve("r")["files"][0]["uri"]
+    object_path(lost).unlink()
+    place.say("r", saved(10, (far / "a").as_uri()), saved(11, f"{far.as_uri()}/b", files={"x": 1}), saved(4, lost))
+    found = place.verify("r")
+    assert {step: one["state"] for step, one in found.items()} == {
+        4: "missing", 5: "missing", 10: "complete", 11: "complete",
+    }  # fmt: skip
+    for step in (10, 11):
+        assert "not on the server's host, or gone" in found[step]["kinds"][0]["detail"]
+    rewind = {"step": "latest-checkpoint", "attempt": "a"}
+    assert place.post(place.path("r", "/rewind"), rewind)["fork_step"] == 11
+
+
+def test_many_files_outside(place: Place, tmp_path: Path) -> None:
+    """Are looked at one by one, for their folder is not listed."""
+    names = [str(number) for number in range(70)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"1")
+    place.say("r", saved(1, f"{tmp_path.as_uri()}/", files=dict.fromkeys(names, 1)))
+    assert place.verify("r")[1]["state"] == "verified"
+    (tmp_path / "69").unlink()
+    assert place.verify("r")[1]["state"] == "missing"
 
 
 def test_a_large_manifest(either: Place) -> None:

@@ -59,7 +59,8 @@ def test_what_is_written_down(
     mode: str, environment: dict[str, str], how: dict[str, Any], next_step: float, origin: Origin | None
 ) -> None:
     """Without a server a numbered step is enough; nothing is inherited that one could know of here."""
-    assert started(mode, environment, **how) == Beginning("r", next_step, origin)
+    branch = 0 if origin is not None and origin.kind == "fork" else None
+    assert started(mode, environment, **how) == Beginning("r", next_step, origin, branch=branch)
 
 
 @pytest.mark.parametrize(

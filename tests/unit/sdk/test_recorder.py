@@ -252,6 +252,41 @@ def test_full_spool_drops_counts_and_recovers(tmp_path: Path, capsys: pytest.Cap
     assert told.count("the spool is full") == 1
 
 
+@pytest.mark.parametrize(("most", "most_bytes"), [(3, 64 << 20), (1000, 3 * 1000)])
+def test_events_that_wait_are_bounded(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    most_bytes: int,
+) -> None:
+    """Of the events without room some wait, by number and bytes; the others are counted, and told of once."""
+    monkeypatch.setattr("thalweg.recorder._UNSAID_MAX", most)
+    monkeypatch.setattr("thalweg.recorder._UNSAID_MAX_BYTES", most_bytes)
+    with recorded_run(tmp_path) as run:
+        recorder = run._recorder
+        assert recorder is not None
+        append = recorder._writer.append_event
+
+        def refuse(text: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(recorder._writer, "append_event", refuse)
+        for number in range(6):
+            assert recorder.event("attributes", {"attributes": {f"config.{number}": "1" * 900}}) is False
+        assert counters(tmp_path)["dropped_spool_full"] == 3
+        told = capsys.readouterr().err
+        assert told.count("cannot record attributes: 3 events wait for room in the spool already") == 1
+        monkeypatch.setattr(recorder._writer, "append_event", append)
+        assert recorder.event("attributes", {"attributes": {"config.last": "1"}}) is True
+    assert [path for path in logged(tmp_path).attributes() if path.startswith("config.")] == [
+        "config.0",
+        "config.1",
+        "config.2",
+        "config.last",
+    ]
+
+
 def test_log_after_finish_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After finish() nothing is written, nothing raises, and one line says so."""
     with recorded_run(tmp_path) as run:

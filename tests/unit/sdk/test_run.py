@@ -291,6 +291,19 @@ def test_finish_without_a_server_keeps_everything(tmp_path: Path, capsys: pytest
     end(recorder)
 
 
+def test_finish_of_a_refused_run_promises_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the server refuses the run, nothing is retried, and finish() says so with the server's words."""
+    run, recorder, sender = online(tmp_path)
+    os.kill(sender.pid, signal.SIGKILL)
+    wait_until(lambda: not sender.is_running())
+    (recorder.folder / "sender.json").write_text(json.dumps({"status": "refused", "error": "no token"}))
+    run.finish()
+    told = capsys.readouterr().err
+    assert "is not delivered: the server refuses it (no token). Nothing is retried" in told
+    assert str(recorder.folder) in told
+    assert "goes on" not in told
+
+
 def test_repr_shows_no_secret(tmp_path: Path) -> None:
     """A run's repr names it, and no token."""
     settings = settings_for(tmp_path, THALWEG_MODE="disabled", THALWEG_TOKEN="tok-secret")

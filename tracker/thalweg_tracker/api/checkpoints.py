@@ -11,7 +11,9 @@ from itertools import islice
 from typing import Annotated
 
 import anyio.from_thread
+import orjson
 from fastapi import APIRouter, Query
+from fastapi.responses import Response
 
 from thalweg.wire import limits as wire_limits
 from thalweg_tracker.api import checkpoint_models as models
@@ -28,7 +30,7 @@ from thalweg_tracker.query.checkpoint_advice import observe
 from thalweg_tracker.query.checkpoints import NO_TEXTS, Texts, find_steps, read_texts, walk
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
 from thalweg_tracker.upkeep.prune import Order, Pruner
-from thalweg_tracker.upkeep.resolve import Found, Resolver, Wish
+from thalweg_tracker.upkeep.resolve import FileUrl, Found, Resolver, Wish
 from thalweg_tracker.upkeep.verify import Verifier
 
 _Texts = dict[Place, Texts]
@@ -75,7 +77,7 @@ def _add_list(router: APIRouter, engine: Engine) -> None:
 
 
 def _add_resolve(router: APIRouter, engine: Engine, resolver: Resolver) -> None:
-    @router.get("/projects/{project}/runs/{run_id}/checkpoints/resolve")
+    @router.get("/projects/{project}/runs/{run_id}/checkpoints/resolve", response_model=models.ResolvedCheckpoint)
     async def resolve(
         project: ProjectName,
         run_id: RunName,
@@ -96,21 +98,15 @@ def _add_resolve(router: APIRouter, engine: Engine, resolver: Resolver) -> None:
         ] = None,
         verify: Annotated[bool, Query(description="look at the objects first")] = True,
         branch: Branch = None,
-    ) -> models.ResolvedCheckpoint:
+    ) -> Response:
         """Finds the checkpoint to go on from: the nearest at or before a step that is really there."""
         view = await _view(engine, project, run_id, branch)
         wish = Wish(math.inf if step is None else step, kind or "", best or "", mode)
         found = await resolver.find(view, wish, verify=verify)
-        texts = {found.checkpoint.place: await resolver.texts(view, found.checkpoint)}
-        return models.ResolvedCheckpoint(
-            **_checkpoints(view, [found.checkpoint], texts)[0].model_dump(),
-            files=[
-                models.CheckpointFile(kind=one.kind, shard=one.shard, url=one.url, **asdict(one.file))
-                for one in await resolver.files(view, found.checkpoint)
-            ],
-            skipped=_skipped(found),
-            skipped_more=found.skipped_more,
-        )
+        texts = await resolver.texts(view, found.checkpoint)
+        files = await resolver.files(view, found.checkpoint)
+        content = await asyncio.to_thread(_resolved, view, found, texts, files)
+        return Response(content, media_type="application/json")
 
 
 def _add_upkeep(router: APIRouter, engine: Engine, verifier: Verifier, pruner: Pruner) -> None:
@@ -212,6 +208,29 @@ def _kind(kind: KindState) -> models.CheckpointKind:
         staged_at=_known(kind.staged_us),
         checked_at=_known(kind.checked_us),
     )
+
+
+def _resolved(view: RunView, found: Found, texts: Texts, files: Sequence[FileUrl]) -> bytes:
+    """A models.ResolvedCheckpoint as JSON. Its files, up to 100,000, by hand: models of them take seconds."""
+    (one,) = _checkpoints(view, [found.checkpoint], {found.checkpoint.place: texts})
+    whole = models.ResolvedCheckpoint(
+        **one.model_dump(), files=[], skipped=_skipped(found), skipped_more=found.skipped_more
+    )
+    head = whole.model_dump_json(exclude={"files"}).encode()
+    return head.removesuffix(b"}") + b',"files":' + orjson.dumps([_file(file) for file in files]) + b"}"
+
+
+def _file(one: FileUrl) -> dict[str, object]:
+    """A models.CheckpointFile."""
+    return {
+        "kind": one.kind,
+        "shard": one.shard,
+        "path": one.file.path,
+        "uri": one.file.uri,
+        "size_bytes": one.file.size_bytes,
+        "digest": one.file.digest,
+        "url": one.url,
+    }
 
 
 def _skipped(found: Found) -> list[models.Skipped]:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -29,7 +28,8 @@ from thalweg_tracker.query import tree as tree_queries
 from thalweg_tracker.query.lineage import BranchOrigin, RunRef, RunView, find_views, view_of
 from thalweg_tracker.query.texts import nest
 from thalweg_tracker.runs.attributes import attribute_table, write_attributes
-from thalweg_tracker.runs.branches import Branches, Registered
+from thalweg_tracker.runs.branches import Branches
+from thalweg_tracker.runs.store import Registered
 
 LatestCheckpoint = Callable[[RunView], float | None]
 """The step of the latest complete checkpoint that a view can see, in a thread of a handler."""
@@ -56,16 +56,20 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         _refuse_present(present)
         step = _fork_step(order, parent, present, latest_checkpoint)
         now_us = time.time_ns() // 1000
+        key, values = run_key(project, child), _first_attributes(order)
+        rows = attribute_table(project, key, values, now_us)  # bad ones are refused before anything is made
         if present:  # the parent may have been rewound since: whichever branch was found then
-            return _answer(engine, project, branches.fork(project, child, run_id, order.branch, step, now_us))
-        rows = attribute_table(project, run_key(project, child), _first_attributes(order), now_us)
-        first = partial(write_attributes, engine, rows)
+            made = branches.fork(project, child, run_id, order.branch, step, now_us)
+            # Of the time of the fork, so that nothing that was set since is undone: the first answer may have got lost.
+            write_attributes(engine, attribute_table(project, key, values, made.created_us))
+            return _answer(engine, project, made)
         with ThreadPoolExecutor(2) as beside:  # the three take as long as the longest
             last_step = beside.submit(run_queries.last_step, engine, parent)
-            early = beside.submit(first) if order.run_id is None else None  # nobody else can have made-up ids
+            # Nobody else can have a made-up id.
+            early = beside.submit(write_attributes, engine, rows) if order.run_id is None else None
             made = branches.fork(project, child, run_id, parent.branch, step, now_us, parent.lineage)
             if early is None:
-                first()
+                write_attributes(engine, rows)
             else:
                 early.result()
             return _continued(engine, project, made, last_step.result())
@@ -87,7 +91,8 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         if made is None:
             step = order.step if isinstance(order.step, float) else latest_checkpoint(found[0])
             after = -math.inf if step is None else step
-            made = branches.rewind(project, run_id, after, order.attempt, now_us, order.rank)
+            rank, newest = order.rank, found[0].branch
+            made = branches.rewind(project, run_id, after, order.attempt, now_us, rank=rank, parent_branch=newest)
         return _answer(engine, project, made)
 
 

@@ -15,6 +15,7 @@ from thalweg_tracker.errors import NotFoundError, RejectedError
 from thalweg_tracker.model.checks import check_label
 from thalweg_tracker.objects.contract import URL_LIFETIME_S, ObjectStore, Part
 from thalweg_tracker.query.lineage import RunRef, find_views
+from thalweg_tracker.upkeep.resolve import URLS_AT_ONCE
 
 URLS_MAX = 1000
 
@@ -33,7 +34,11 @@ def add_uploads(router: APIRouter, engine: Engine, objects: ObjectStore | None) 
         arrived = await store.list_parts(uri, upload_id) if order.upload_id else []
         done = [part for part in arrived if part.size_bytes == _size_of_part(order.size_bytes, part_bytes, part.number)]
         missing = _missing(max(1, -(-order.size_bytes // part_bytes)), done)
-        urls = [models.PartUrl(number=n, url=await store.presign_part(uri, upload_id, n)) for n in missing]
+        urls = []
+        for at, number in enumerate(missing):
+            if at % URLS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            urls.append(models.PartUrl(number=number, url=await store.presign_part(uri, upload_id, number)))
         return models.UploadAnswer(
             branch=place.branch,
             uri=uri,
@@ -47,20 +52,16 @@ def add_uploads(router: APIRouter, engine: Engine, objects: ObjectStore | None) 
 
     @router.post("/projects/{project}/runs/{run_id}/uploads/complete")
     async def complete(project: ProjectName, run_id: RunName, order: models.CompleteOrder) -> models.UploadedObject:
-        """Makes the object of its parts. It is deleted again if it has not the size that was told."""
+        """Makes the object of its parts, if they have the size that was told."""
         store = _store(objects)
         uri = store.uri_for(*(await _place(engine, project, run_id, order)).levels(order.path))
+        await _check_parts(store, uri, order)
         await store.complete_upload(uri, order.upload_id, [(part.number, part.etag) for part in order.parts])
         found = await store.head(uri)
         if found is None:
             raise NotFoundError("upload_not_found", f"{uri} was uploaded, and is gone", "Upload it again.")
-        if found.size_bytes != order.size_bytes:
-            await store.delete([uri])
-            raise RejectedError(
-                "wrong_size",
-                f"{order.path!r} has arrived with {found.size_bytes} bytes, {order.size_bytes} were told",
-                "Upload it again.",
-            )
+        if found.size_bytes != order.size_bytes:  # it was complete before, and is left as it is
+            raise _wrong_size(order, found.size_bytes)
         return models.UploadedObject(uri=uri, size_bytes=found.size_bytes, etag=found.etag, version=found.version)
 
     @router.post("/projects/{project}/runs/{run_id}/uploads/abort")
@@ -90,6 +91,29 @@ async def _place(engine: Engine, project: str, run_id: str, file: models.UploadF
         raise RejectedError("bad_path", problem)
     branch = file.branch if file.branch is not None else await asyncio.to_thread(_newest, engine, project, run_id)
     return UploadPlace(project, run_id, branch, file.step, file.kind, file.shard, file.upload)
+
+
+async def _check_parts(store: ObjectStore, uri: str, order: models.CompleteOrder) -> None:
+    """That the parts named make up the size that was told. Raises RejectedError "wrong_size".
+
+    A part that is not there, or another one, is left to the store to refuse; so is an upload that is not under way.
+    """
+    try:
+        arrived = {part.number: part for part in await store.list_parts(uri, order.upload_id)}
+    except NotFoundError:
+        return
+    parts = [arrived.get(one.number) for one in order.parts]
+    size_bytes = sum(part.size_bytes for part in parts if part is not None)
+    if None not in parts and size_bytes != order.size_bytes:
+        raise _wrong_size(order, size_bytes)
+
+
+def _wrong_size(order: models.CompleteOrder, size_bytes: int) -> RejectedError:
+    return RejectedError(
+        "wrong_size",
+        f"{order.path!r} has arrived with {size_bytes} bytes, {order.size_bytes} were told",
+        "Upload it again.",
+    )
 
 
 def _newest(engine: Engine, project: str, run_id: str) -> int:

@@ -31,8 +31,13 @@ class UploadPlace:
         So a client can write nowhere but below its own save, and no two saves share a name.
         """
         step = repr(self.step + 0.0).removesuffix(".0")
-        numbers = (f"branch-{self.branch}", f"step-{step}", self.kind, f"shard-{self.shard}")
-        return (self.project, self.run_id, *numbers, self.upload, *path.split("/"))
+        numbers = (f"step-{step}", self.kind, f"shard-{self.shard}")
+        return (*branch_levels(self.project, self.run_id, self.branch), *numbers, self.upload, *path.split("/"))
+
+
+def branch_levels(project: str, run_id: str, branch: int) -> tuple[str, ...]:
+    """Levels of the name of the folder of all uploads of a branch, but for the empty one at the end."""
+    return (project, run_id, f"branch-{branch}")
 
 
 def path_problem(path: str) -> str:

@@ -38,6 +38,7 @@ class Greeting:
     writer_id: str
     writer: WriterKey
     origin: pb.Origin | None
+    branch: int | None  # as the server told it; None: it did not ask
     began_us: int  # 0: not told
 
 
@@ -135,7 +136,14 @@ def decode_hello(hello: pb.Hello) -> Greeting:
     if origin is not None:
         _check_origin(origin)
     return Greeting(
-        hello.project, hello.run_id, hello.rank, hello.writer, writer_key(hello.writer), origin, hello.began_us
+        project=hello.project,
+        run_id=hello.run_id,
+        rank=hello.rank,
+        writer_id=hello.writer,
+        writer=writer_key(hello.writer),
+        origin=origin,
+        branch=hello.branch if hello.HasField("branch") else None,
+        began_us=hello.began_us,
     )
 
 

@@ -17,7 +17,8 @@ from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.ingest.decode import Greeting, Writer
 from thalweg_tracker.ingest.events import RUNS
 from thalweg_tracker.model import limits
-from thalweg_tracker.runs.branches import Branches, Registered
+from thalweg_tracker.runs.branches import Branches
+from thalweg_tracker.runs.store import Registered
 from thalweg_tracker.sql import load
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
@@ -76,7 +77,7 @@ class Registry:
 
     def place(self, greeting: Greeting, now_us: int) -> Writer:
         """The branch of the run that a writer belongs to, made known if need be. Raises RejectedError, EngineError."""
-        began_us = greeting.began_us or now_us
+        began_us = min(greeting.began_us or now_us, now_us)  # what has not begun yet would stay the newest for long
         found = self._branch_of(greeting, began_us)
         writer = Writer(
             project=greeting.project,
@@ -92,10 +93,13 @@ class Registry:
         return writer
 
     def _branch_of(self, greeting: Greeting, began_us: int) -> Registered:
-        """What a writer says of its origin comes first: processes of one attempt arrive in any order."""
+        """Where a writer wrote before, whatever came since. A new one: what it says of its origin, in any order."""
         branches, project, run_id, origin = self._branches, greeting.project, greeting.run_id, greeting.origin
+        before = branches.of_writer(project, run_id, greeting.writer)
+        if before is not None:
+            return before
         if origin is None:
-            return branches.continued(project, run_id, greeting.writer, began_us)
+            return branches.continued(project, run_id, began_us, greeting.branch)
         if origin.kind == pb.Origin.START:
             return branches.start(project, run_id, origin.attempt, began_us)
         if origin.kind == pb.Origin.FORK:

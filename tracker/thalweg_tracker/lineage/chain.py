@@ -52,8 +52,19 @@ def root(branch: Branch) -> Lineage:
 
 
 def extend(parent: Lineage, step: float, child: Branch) -> Lineage:
-    """The lineage of a branch that continues `parent` after `step`; -inf: after nothing."""
-    return (*(Ancestor(one.branch, min(one.upto, step)) for one in parent), Ancestor(child, math.inf))
+    """The lineage of a branch that continues `parent` after `step`; -inf: after nothing.
+
+    Earlier branches of the child's own run of which nothing is seen are left out, but for the parent itself: a training
+    that crashes all day before its next checkpoint must not grow a lineage.
+    """
+    kept: list[Ancestor] = []
+    before = -math.inf
+    for one in parent:
+        upto = min(one.upto, step)
+        if one is parent[-1] or one.branch.run_id != child.run_id or upto > before:
+            kept.append(Ancestor(one.branch, upto))
+        before = upto
+    return (*kept, Ancestor(child, math.inf))
 
 
 def fork_step(lineage: Lineage) -> float:

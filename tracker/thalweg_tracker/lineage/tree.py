@@ -95,8 +95,8 @@ class Tree:
         assert at is not None
         lineage = self._lineages[at]
         for origin in reversed(way):
-            if len(lineage) >= limits.LINEAGE_MAX:
-                raise TooDeepError
             lineage = extend(lineage, origin.step, origin.branch)
+            if len(lineage) > limits.LINEAGE_MAX:
+                raise TooDeepError
             self._lineages[origin.branch] = lineage
         return lineage

@@ -63,13 +63,16 @@ class ObjectStore(Protocol):
         """One line for people: what and where."""
 
     def covers(self, uri: str) -> bool:
-        """Whether objects may be written and deleted there: below the store's bucket and prefix, or its folder."""
+        """Whether objects may be written, listed and deleted there: below the store's bucket and prefix, or its folder.
+
+        Of the spellings of a file:// URI only that of `uri_for` is covered.
+        """
 
     def readable(self, uri: str) -> bool:
-        """Whether `head` and `list_objects` may be asked: the whole bucket; any absolute file:// path."""
+        """Whether `head` may be asked: the whole bucket; any absolute file:// path."""
 
     def downloadable(self, uri: str) -> bool:
-        """Whether `presign_get` may be asked: what is readable; of files only those that the store covers."""
+        """Whether `presign_get` may be asked: objects that the store covers."""
 
     def uri_for(self, *parts: str) -> str:
         """The URI of these parts, one level each, below the store's prefix. An empty last part: of a folder.
@@ -108,7 +111,10 @@ class ObjectStore(Protocol):
         """The object; None if there is none. Raises RejectedError "not_readable"."""
 
     async def list_objects(self, uri: str, limit: int) -> list[ObjectInfo]:
-        """The first objects by URI, at most `limit`, on all levels below a folder. Raises RejectedError."""
+        """The first objects by URI, at most `limit`, on all levels below a folder that is covered.
+
+        Raises RejectedError "not_readable".
+        """
 
     async def presign_get(self, uri: str) -> str:
         """The URL to GET the object from, with Range: absolute, or a path of this server. Asks nothing of the store."""

@@ -7,9 +7,10 @@ Quoted as =XX, not as %XX: a key is part of a URI, where percent signs would be 
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from thalweg_tracker.errors import RejectedError
 
@@ -20,6 +21,8 @@ KEY_MAX_BYTES: Final = 1024 - 257
 
 _UNQUOTED: Final = re.compile(rb"[A-Za-z0-9_.-]")
 _DIGEST_CHARS: Final = 32
+_SLASHES: Final = re.compile(r"(/\.?)+/")
+_LOCAL: Final = re.compile(r"^file:/(localhost/)?", re.IGNORECASE)
 
 
 def join_key(parts: tuple[str, ...]) -> str:
@@ -63,6 +66,23 @@ def file_path(uri: str) -> str | None:
     raw = uri.removeprefix("file://").encode("utf-8", "surrogatepass")
     path = unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
     return path if is_plain(path[1:]) else None
+
+
+def canonical(uri: str) -> str:
+    """The one spelling of a file:// URI that stores take; others as they are. `Path.as_uri` writes "=" as %3D."""
+    path = file_path(uri)
+    return uri if path is None else file_uri(path)
+
+
+def comparable(uri: str) -> str:
+    """A form that is the same for all spellings of one place, and only good for comparing.
+
+    Different places of S3 may have the same: what is compared in order to spare it may be taken for too much, never
+    for too little. sql/checkpoint_references.sql does the same, but for "..".
+    """
+    text = _SLASHES.sub("/", unquote(uri, errors="surrogateescape"))
+    text = _LOCAL.sub("file:/", text)
+    return f"{posixpath.normpath(text)}{'/' if text.endswith('/') else ''}" if "/.." in text else text
 
 
 def s3_key(bucket: str, uri: str) -> str | None:

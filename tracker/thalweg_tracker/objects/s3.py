@@ -76,7 +76,7 @@ class S3Store:
 
     def downloadable(self, uri: str) -> bool:
         """See contract."""
-        return self.readable(uri) and not uri.endswith("/")
+        return self.covers(uri) and not uri.endswith("/")
 
     def uri_for(self, *parts: str) -> str:
         """See contract."""
@@ -161,7 +161,7 @@ class S3Store:
 
     async def presign_get(self, uri: str) -> str:
         """See contract."""
-        return await self._presign("get_object", Key=self._object(uri))
+        return await self._presign("get_object", Key=self._covered(uri))
 
     async def _presign(self, operation: str, **parameters: Any) -> str:
         parameters["Bucket"] = self._settings.bucket
@@ -219,7 +219,7 @@ class S3Store:
     async def list_objects(self, uri: str, limit: int) -> list[ObjectInfo]:
         """See contract."""
         key = keys.s3_key(self._settings.bucket, uri)
-        if key is None or not uri.endswith("/"):
+        if key is None or not uri.endswith("/") or not self.covers(uri):
             raise RejectedError("not_readable", f"cannot list {uri[:200]!r}: wanted a folder of {self.describe()}")
         found: list[ObjectInfo] = []
         async for one in self._listed(key, limit):
@@ -256,7 +256,7 @@ class S3Store:
         return failed
 
     def _covered(self, uri: str) -> str:
-        """The key of an object that may be written. Raises RejectedError."""
+        """The key of an object that may be written and fetched. Raises RejectedError."""
         if not self.covers(uri) or uri.endswith("/"):
             raise RejectedError(
                 "not_covered",
@@ -266,7 +266,7 @@ class S3Store:
         return uri.removeprefix(f"s3://{self._settings.bucket}/")
 
     def _object(self, uri: str) -> str:
-        """The key of an object that may be read. Raises RejectedError."""
+        """The key of an object that may be looked at. Raises RejectedError."""
         key = keys.s3_key(self._settings.bucket, uri)
         if key is None or uri.endswith("/"):
             raise RejectedError("not_readable", f"cannot look at {uri[:200]!r}: wanted an object of {self.describe()}")

@@ -1,7 +1,7 @@
 """The files of a folder as objects: which URIs are in it, what lies there, putting and removing them.
 
 No symbolic link below the folder is followed, so nothing outside is written, removed or downloaded. What is
-outside may be looked at (`head`, `list_objects`), where links are followed. Calls block; any thread may make them.
+outside may be looked at (`head`), where links are followed. Calls block; any thread may make them.
 Where an OSError can come up, it is raised as ObjectStoreError, or ObjectStoreFullError.
 """
 
@@ -36,16 +36,22 @@ class Tree:
         self._folders = threading.Lock()  # held while some are made, or removed for being empty
 
     def covers(self, uri: str) -> bool:
-        """Whether it is an object of the folder, or a folder of them. Pure."""
+        """Whether it is an object of the folder, or a folder of them, in its one spelling. Pure.
+
+        Under another one it could be deleted although it is pointed at under this one.
+        """
         path = keys.file_path(uri)
-        return (
-            path is not None and path.startswith(f"{self.root}/") and not self._is_own(path) and path != f"{self.root}/"
-        )
+        if path is None or keys.file_uri(path) != uri:
+            return False
+        return self._is_inside(path) and not self._is_own(path) and path != f"{self.root}/"
 
     def readable(self, uri: str) -> bool:
         """Whether it may be looked at. Pure."""
         path = keys.file_path(uri)
         return path is not None and not self._is_own(path)
+
+    def _is_inside(self, path: str) -> bool:
+        return path.startswith(f"{self.root}/")
 
     def _is_own(self, path: str) -> bool:
         return f"{path}/".startswith(f"{self.own}/")
@@ -65,8 +71,8 @@ class Tree:
 
     def list_objects(self, uri: str, limit: int) -> list[ObjectInfo]:
         """See contract."""
-        if not uri.endswith("/"):
-            raise RejectedError("not_readable", f"cannot list {uri[:200]!r}: a folder ends in /")
+        if not uri.endswith("/") or not self.covers(uri):  # else anyone could read the names of all files here
+            raise RejectedError("not_readable", f"cannot list {uri[:200]!r}: wanted a folder below {self.root}, with /")
         with self._looking(uri) as path:
             found = (_info(one, follow_links=False) for one in _walk(path.rstrip("/")) if not self._is_own(one))
             return list(islice((info for info in found if info), limit))
@@ -115,7 +121,7 @@ class Tree:
         if path is None or not self.readable(uri):
             raise RejectedError("not_readable", f"cannot look at {uri[:200]!r}: wanted file:// and an absolute path")
         with self.failures("look at", path):
-            if self.covers(uri):
+            if self._is_inside(path):
                 self._refuse_links(path)
                 yield path
                 return

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segments
 from thalweg_tracker.lineage.tree import START, Kind
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey, run_key
-from thalweg_tracker.runs.branches import read_lineage
+from thalweg_tracker.runs.store import read_lineage
 from thalweg_tracker.sql import load
 
 
@@ -66,24 +66,29 @@ class RunView:
 
 def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Sequence[RunRef] = ()) -> list[RunView]:
     """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`."""
-    where = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in (*refs, *also)))}
+    asked = [*refs, *also]
+    where: Parameters = {
+        "project": project,
+        "run_ids": list(dict.fromkeys(ref.run_id for ref in asked)),
+        "numbers": list({ref.branch for ref in asked if ref.branch is not None}),
+    }
     rows = engine.query(load("run_branches"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     found: dict[str, dict[int, tuple[BranchOrigin, Lineage]]] = {}
     for row in sorted(rows, key=lambda row: bool(row["kind"])):  # what tells of an origin comes last, and stands
         branch = Branch(row["run_id"], row["branch"])
-        lineage = read_lineage(row) or root(branch)
-        found.setdefault(branch.run_id, {})[branch.number] = (_origin(row, lineage), lineage)
+        lineage = read_lineage(row) or root(branch)  # of those that are not asked for, none
+        found.setdefault(branch.run_id, {})[branch.number] = (_origin(row), lineage)
     present = [ref for ref in also if ref.run_id in found and (ref.branch is None or ref.branch in found[ref.run_id])]
     return [_view(project, ref, found.get(ref.run_id, {})) for ref in (*refs, *present)]
 
 
-def _origin(row: dict[str, Any], lineage: Lineage) -> BranchOrigin:
-    above = lineage[-2] if len(lineage) > 1 else None
+def _origin(row: dict[str, Any]) -> BranchOrigin:
+    has_parent = bool(row["parent_run_id"])
     return BranchOrigin(
-        branch=lineage[-1].branch.number,
+        branch=row["branch"],
         kind=row["kind"] or START,
-        parent=above.branch if above else None,
-        fork_step=above.upto if above else None,
+        parent=Branch(row["parent_run_id"], row["parent_branch"]) if has_parent else None,
+        fork_step=row["fork_step"] if has_parent else None,
         created_at=row["created_at"],
     )
 

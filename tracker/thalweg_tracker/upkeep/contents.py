@@ -11,6 +11,7 @@ from thalweg_tracker.checkpoints.state import Checkpoint, Word
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.lineage.chain import Segment
 from thalweg_tracker.objects.contract import ObjectStore
+from thalweg_tracker.objects.keys import canonical
 from thalweg_tracker.query.checkpoints import Manifest, read_manifests
 from thalweg_tracker.query.lineage import RunView
 
@@ -49,12 +50,12 @@ def read_contents(
 async def listed(objects: ObjectStore | None, content: Content, limit: int) -> tuple[StoredFile, ...]:
     """The objects of a shard, those of a folder as they are there, at most `limit`. Raises ObjectStoreError.
 
-    Without a store that can look there, a folder stands for itself.
+    A folder that is not the store's stands for itself: its names are not for all who may log a pointer.
     """
-    folder = content.word.uri
+    folder = canonical(content.word.uri)
     if not content.is_folder:
         return content.files[:limit]
-    if objects is None or not objects.readable(folder):
+    if objects is None or not objects.covers(folder):
         return (StoredFile("", folder, content.word.size_bytes, content.word.digest),)
     infos = await objects.list_objects(folder, limit)
     return tuple(StoredFile(path_below(folder, info.uri), info.uri, info.size_bytes, "") for info in infos)
@@ -72,18 +73,20 @@ def _content(
         return Content(word, _files(objects, project, segment, word, manifest.files), is_folder=False)
     if word.uri.endswith("/"):
         return Content(word, (), is_folder=True)
-    return Content(word, (StoredFile(last_level(word.uri), word.uri, word.size_bytes, word.digest),), is_folder=False)
+    file = StoredFile(last_level(word.uri), canonical(word.uri), word.size_bytes, word.digest)
+    return Content(word, (file,), is_folder=False)
 
 
 def _files(
     objects: ObjectStore | None, project: str, segment: Segment, word: Word, files: Sequence[dict[str, Any]]
 ) -> tuple[StoredFile, ...]:
     """Manifests name files as they were on the training host; the names of uploads are quoted by the store."""
-    upload = _upload_of(objects, project, segment, word)
+    folder = canonical(word.uri)
+    upload = _upload_of(objects, project, segment, word, folder)
     return tuple(
         StoredFile(
             file["path"],
-            objects.uri_for(*upload.levels(file["path"])) if objects and upload else file_uri(word.uri, file["path"]),
+            objects.uri_for(*upload.levels(file["path"])) if objects and upload else file_uri(folder, file["path"]),
             file["size_bytes"],
             file["digest"],
         )
@@ -91,9 +94,11 @@ def _files(
     )
 
 
-def _upload_of(objects: ObjectStore | None, project: str, segment: Segment, word: Word) -> UploadPlace | None:
+def _upload_of(
+    objects: ObjectStore | None, project: str, segment: Segment, word: Word, folder: str
+) -> UploadPlace | None:
     """The upload whose folder the URI is; None if it is another folder."""
-    if objects is None or not objects.covers(word.uri) or not word.uri.endswith("/"):
+    if objects is None or not objects.covers(folder) or not folder.endswith("/"):
         return None
     place = UploadPlace(
         project=project,
@@ -102,6 +107,6 @@ def _upload_of(objects: ObjectStore | None, project: str, segment: Segment, word
         step=word.place.step,
         kind=word.kind,
         shard=word.shard,
-        upload=word.uri.split("/")[-2],
+        upload=folder.split("/")[-2],
     )
-    return place if objects.uri_for(*place.levels()) == word.uri else None
+    return place if objects.uri_for(*place.levels()) == folder else None

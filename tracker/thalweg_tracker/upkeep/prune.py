@@ -2,7 +2,9 @@
 
 Guarantees beside those of `checkpoints.retention`:
  * what must stay is looked at before anything is deleted; if it is not really there, the one before it must stay;
- * only objects that the store covers are deleted, and none that another checkpoint points at, in whatever project;
+ * only uploads of the branch itself are deleted, for the pointer to another one may be in a spool yet, and none that
+   another checkpoint points at, in whatever project and spelling;
+ * what a fork points at is looked up again right before each checkpoint is deleted;
  * a checkpoint is deleted whole or, where that is seen before, not at all; one that fails halfway is reported, and
    may be deleted again.
 """
@@ -10,17 +12,19 @@ Guarantees beside those of `checkpoints.retention`:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
-from thalweg_tracker.checkpoints.places import common_begin
+from thalweg_tracker.checkpoints.places import branch_levels, common_begin
 from thalweg_tracker.checkpoints.retention import NEWEST, Candidate, Kept, Mode, Plan, Policy, plan, pointed_at
 from thalweg_tracker.checkpoints.state import GOOD, Checkpoint, Place
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import ObjectStoreError, RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.objects.contract import ObjectStore
+from thalweg_tracker.objects.keys import canonical, comparable
 from thalweg_tracker.query.checkpoint_values import default_mode, read_values
 from thalweg_tracker.query.checkpoints import BATCH_ROWS, walk
 from thalweg_tracker.query.lineage import RunView, branch_points
@@ -29,6 +33,7 @@ from thalweg_tracker.upkeep.contents import StoredFile, listed, read_contents
 from thalweg_tracker.upkeep.verify import FOLDER_MAX, Verifier
 
 OUTSIDE: Final = "outside the store"
+FOREIGN: Final = "no upload of this branch"
 SHARED: Final = "another checkpoint points at its objects"
 TOO_MANY: Final = f"more than {FOLDER_MAX} objects in a folder"
 
@@ -99,10 +104,10 @@ class Pruner:
         checkpoints = {one.place.step: one for one in every if one.place not in gone}
         planned = await self._plan(view, order, checkpoints, keep=not dry_run)
         left, doomed = await self._sort_out(self._objects, view, [checkpoints[step] for step in planned.deleted], gone)
-        kept = sorted([*planned.kept, *left], key=lambda one: one.step)
         if dry_run:
-            return Pruned(kept, [_deleted(one) for one in doomed], [])
-        return Pruned(kept, *await self._delete(self._objects, view, doomed))
+            return Pruned(_by_step([*planned.kept, *left]), [_deleted(one) for one in doomed], [])
+        spared, deleted, failed = await self._delete(self._objects, view, doomed, checkpoints)
+        return Pruned(_by_step([*planned.kept, *left, *spared]), deleted, failed)
 
     async def _plan(self, view: RunView, order: Order, checkpoints: dict[float, Checkpoint], *, keep: bool) -> Plan:
         """Changes `checkpoints` to what was found of those that must stay."""
@@ -124,9 +129,12 @@ class Pruner:
         self, view: RunView, order: Order, checkpoints: Sequence[Checkpoint]
     ) -> tuple[dict[float, float], list[float]]:
         """Values of the metric by step, and the steps of the forks of this branch. Runs in a thread."""
-        points = branch_points(self._engine, view.project, view.run_id)
         values = read_values(self._engine, view, checkpoints, order.metric) if order.metric else {}
-        return values, [step for branch, step in points if branch == view.branch]
+        return values, self._fork_steps(view)
+
+    def _fork_steps(self, view: RunView) -> list[float]:
+        points = branch_points(self._engine, view.project, view.run_id)
+        return [step for branch, step in points if branch == view.branch]
 
     async def _sort_out(
         self, objects: ObjectStore, view: RunView, checkpoints: Sequence[Checkpoint], gone: set[Place]
@@ -141,14 +149,18 @@ class Pruner:
             else:
                 doomed.append(_Doomed(one, files))
         taken = await asyncio.to_thread(self._pointed_at_by_others, doomed, gone)
-        shared = {one.step for one in doomed if any(_is_taken(file.uri, taken) for file in one.files)}
+        shared = {one.step for one in doomed if any(_is_taken(comparable(file.uri), taken) for file in one.files)}
         left += [Kept(step, (SHARED,)) for step in shared]
         return left, [one for one in doomed if one.step not in shared]
 
     async def _files(self, objects: ObjectStore, view: RunView, checkpoint: Checkpoint) -> tuple[StoredFile, ...] | str:
         """The objects of a checkpoint, or why it cannot be deleted."""
-        if not all(objects.covers(part.word.uri) for part in checkpoint.parts):
+        own = objects.uri_for(*branch_levels(view.project, view.run_id, view.branch), "")
+        uris = [canonical(part.word.uri) for part in checkpoint.parts]
+        if not all(map(objects.covers, uris)):
             return OUTSIDE
+        if not all(uri.startswith(own) and uri != own for uri in uris):
+            return FOREIGN
         contents = await asyncio.to_thread(read_contents, self._engine, objects, view, checkpoint)
         found: dict[str, StoredFile] = {}
         for content in contents.values():
@@ -156,25 +168,34 @@ class Pruner:
             if len(files) > FOLDER_MAX:
                 return TOO_MANY
             found.update((file.uri, file) for file in files)
-        return tuple(found.values()) if all(map(objects.covers, found)) else OUTSIDE
+        if not all(objects.covers(uri) and uri.startswith(own) for uri in found):
+            return OUTSIDE
+        return tuple(found.values())
 
     def _pointed_at_by_others(self, doomed: Sequence[_Doomed], gone: set[Place]) -> set[str]:
-        """URIs of other checkpoints near those that go. Runs in a thread."""
-        uris = [file.uri for one in doomed for file in one.files]
+        """URIs of other checkpoints near those that go, comparable. Runs in a thread."""
+        uris = [comparable(file.uri) for one in doomed for file in one.files]
         if not uris:
             return set()
         own = gone | {one.checkpoint.place for one in doomed}
-        where: dict[str, Any] = {"begin": common_begin(uris)}
+        where: dict[str, Any] = {"begin": "".join(takewhile(str.isascii, common_begin(uris)))}
         rows = self._engine.query(load("checkpoint_references"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-        return {row["uri"] for row in rows if Place(row["run"], row["step"]) not in own}
+        return {comparable(row["uri"]) for row in rows if Place(row["run"], row["step"]) not in own}
 
     async def _delete(
-        self, objects: ObjectStore, view: RunView, doomed: Sequence[_Doomed]
-    ) -> tuple[list[Deleted], list[Failed]]:
+        self, objects: ObjectStore, view: RunView, doomed: Sequence[_Doomed], checkpoints: Mapping[float, Checkpoint]
+    ) -> tuple[list[Kept], list[Deleted], list[Failed]]:
+        """Those that are left after all, those deleted, and those that failed."""
+        candidates = [_candidate(one) for one in checkpoints.values()]
+        spared: list[Kept] = []
         deleted: list[Deleted] = []
         failed: list[Failed] = []
         broken = ""
         for one in doomed:
+            forks = pointed_at(candidates, await asyncio.to_thread(self._fork_steps, view))
+            if one.step in forks:  # made since the plan
+                spared.append(Kept(one.step, tuple(forks[one.step])))
+                continue
             try:
                 problems = {} if broken else await objects.delete([file.uri for file in one.files])
             except ObjectStoreError as error:
@@ -189,10 +210,14 @@ class Pruner:
                 checks = [self._verifier.check_of(part, "deleted", detail) for part in one.checkpoint.parts]
                 await self._verifier.write(view, checks)
                 deleted.append(_deleted(one))
-        return deleted, failed
+        return spared, deleted, failed
 
 
-def _candidate(checkpoint: Checkpoint, value: float | None) -> Candidate:
+def _by_step(kept: Iterable[Kept]) -> list[Kept]:
+    return sorted(kept, key=lambda one: one.step)
+
+
+def _candidate(checkpoint: Checkpoint, value: float | None = None) -> Candidate:
     good_kinds = frozenset(kind.kind for kind in checkpoint.kinds if kind.state in GOOD)
     return Candidate(checkpoint.place.step, checkpoint.is_good, good_kinds, value)
 

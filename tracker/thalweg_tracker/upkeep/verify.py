@@ -1,8 +1,9 @@
 """Looks whether the objects of checkpoints are there and as they were told, and keeps what was found.
 
 Good is an object with the size that was told, and with the etag and version that an earlier look has found. Out of
-reach is the store, not the object: then ObjectStoreError is raised and nothing is kept. Lives on the event loop of
-its store; the database is asked in threads.
+reach is the store, not the object: then ObjectStoreError is raised and nothing is kept. A file:// place outside the
+store may be on another host's disk: while nothing was ever found there, it is unchecked, not missing. Lives on the
+event loop of its store; the database is asked, and what is long is compared, in threads.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from thalweg_tracker.checkpoints.state import Check, Checkpoint, CheckState, Sha
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.objects.contract import ObjectInfo, ObjectStore
+from thalweg_tracker.objects.keys import canonical
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.upkeep.contents import Content, StoredFile, read_contents
 
@@ -48,6 +50,8 @@ AT_ONCE: Final = 32
 CHECKPOINTS_AT_ONCE: Final = 8
 HEADS_MAX: Final = 64
 """Files of a shard that are looked at one by one; of more, the folder is listed."""
+OUTSIDE_HEADS_MAX: Final = 4096
+"""The same where the store lists no folders, because it does not cover them; more are not looked at."""
 FOLDER_MAX: Final = 100_000
 """Objects in a folder that are listed."""
 DETAIL_MAX_CHARS: Final = 1000
@@ -117,8 +121,17 @@ class Verifier:
     async def _look_at_shard(self, part: Shard, content: Content, listings: _Listings | None) -> Shard:
         if not part.word.is_durable or (part.check is not None and part.check.state == "deleted"):
             return part
-        found = _compared(part.check, await self._find(part.word, content, listings))
+        found = await self._find(part.word, content, listings)
+        if found.state == "missing" and found.size_bytes == 0 and self._is_elsewhere(part):
+            found = _Found("unchecked", f"{found.detail}: it is not on the server's host, or gone")
+        found = _compared(part.check, found)
         return Shard(part.word, self._check(part, found))
+
+    def _is_elsewhere(self, part: Shard) -> bool:
+        """Whether it may be a path of another host: the server has never found anything there."""
+        uri = canonical(part.word.uri)
+        is_outside = self._objects is not None and uri.startswith("file:") and not self._objects.covers(uri)
+        return is_outside and (part.check is None or part.check.state == "unchecked")
 
     def _check(self, part: Shard, found: _Found) -> Check:
         word, before = part.word, part.check.checked_us + 1 if part.check else 0
@@ -140,31 +153,42 @@ class Verifier:
         objects = self._objects
         if objects is None or listings is None:
             return _Found("unchecked", "this server has no object store")
-        if not objects.readable(word.uri):
+        uri = canonical(word.uri)
+        if not objects.readable(uri):
             return _Found("unchecked", f"the server cannot look there: it has {objects.describe()}")
         try:
             if content.is_folder:
-                return _judge_folder(word, await listings.of(word.uri))
-            return _judge_files(content.files, await self._infos(objects, content.files, listings))
+                if not objects.covers(uri):
+                    return _Found("unchecked", f"the server lists no folders outside {objects.describe()}")
+                return await asyncio.to_thread(_judge_folder, word, await listings.of(uri))
+            infos = await self._infos(objects, content.files, listings)
+            return await asyncio.to_thread(_judge_files, content.files, infos)
         except RejectedError as error:  # a link on the way, or a name that its store cannot have
             return _Found("unchecked", error.message)
 
     async def _infos(
         self, objects: ObjectStore, files: Sequence[StoredFile], listings: _Listings
     ) -> list[ObjectInfo | None]:
+        """What is there of each file. Raises RejectedError."""
         listed: dict[str, ObjectInfo] = {}
         is_whole = False
         if len(files) > HEADS_MAX:
-            infos = await listings.of(common_folder(file.uri for file in files))
-            listed, is_whole = {info.uri: info for info in infos}, len(infos) <= FOLDER_MAX
+            folder = await asyncio.to_thread(common_folder, [file.uri for file in files])
+            if objects.covers(folder):
+                infos = await listings.of(folder)
+                listed, is_whole = {info.uri: info for info in infos}, len(infos) <= FOLDER_MAX
+            elif len(files) > OUTSIDE_HEADS_MAX:
+                raise RejectedError(
+                    "too_many_files", f"there are more than {OUTSIDE_HEADS_MAX} files outside the store"
+                )
 
         async def head(uri: str) -> ObjectInfo | None:
-            if is_whole or uri in listed:
-                return listed.get(uri)
             async with self._places:
                 return await objects.head(uri)
 
-        return await _all(head(file.uri) for file in files)
+        rest = [] if is_whole else [file.uri for file in files if file.uri not in listed]
+        heads = dict(zip(rest, await _all(map(head, rest)), strict=True))  # a task for each, so only for these
+        return [listed.get(file.uri) or heads.get(file.uri) for file in files]
 
 
 class _Listings:

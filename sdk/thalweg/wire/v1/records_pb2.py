@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dthalweg/wire/v1/records.proto\x12\x0fthalweg.wire.v1\"\xbe\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06writer\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0c\n\x04rank\x18\x05 \x01(\r\x12\x13\n\x0bsdk_version\x18\x06 \x01(\t\x12\x14\n\x0c\x61\x63knowledged\x18\x07 \x01(\x04\x12\'\n\x06origin\x18\x08 \x01(\x0b\x32\x17.thalweg.wire.v1.Origin\x12\x10\n\x08\x62\x65gan_us\x18\t \x01(\x03\"\xf7\x01\n\x06Origin\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.thalweg.wire.v1.Origin.Kind\x12\x15\n\rparent_run_id\x18\x02 \x01(\t\x12\x1a\n\rparent_branch\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04step\x18\x04 \x01(\x01\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\t\x12\x13\n\x06\x62ranch\x18\x06 \x01(\rH\x01\x88\x01\x01\"=\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05START\x10\x01\x12\x08\n\x04\x46ORK\x10\x02\x12\n\n\x06REWIND\x10\x03\x42\x10\n\x0e_parent_branchB\t\n\x07_branch\"#\n\x06Schema\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05names\x18\x02 \x03(\t\"\\\n\nFrameGroup\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\x0c\x12\r\n\x05times\x18\x03 \x01(\x0c\x12\x0e\n\x06values\x18\x04 \x01(\x0c\x12\x10\n\x08relogged\x18\x05 \x01(\x08\"\'\n\tAttribute\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\";\n\rWriterStarted\x12\x0f\n\x07primary\x18\x01 \x01(\x08\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"?\n\rAttributesSet\x12.\n\nattributes\x18\x01 \x03(\x0b\x32\x1a.thalweg.wire.v1.Attribute\"\x84\x02\n\x0bWriterEnded\x12\x35\n\x07outcome\x18\x01 \x01(\x0e\x32$.thalweg.wire.v1.WriterEnded.Outcome\x12\x16\n\texit_code\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\texception\x18\x04 \x01(\t\x12\x11\n\ttraceback\x18\x05 \x01(\t\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46INISHED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\n\n\x06KILLED\x10\x03\x12\x08\n\x04LOST\x10\x04\x42\x0c\n\n_exit_codeB\t\n\x07_signal\"B\n\x0e\x43heckpointFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x82\x03\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\x12\x35\n\x05state\x18\x04 \x01(\x0e\x32&.thalweg.wire.v1.CheckpointSaved.State\x12\r\n\x05shard\x18\x05 \x01(\r\x12\x0e\n\x06shards\x18\x06 \x01(\r\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12.\n\x05\x66iles\x18\t \x03(\x0b\x32\x1f.thalweg.wire.v1.CheckpointFile\x12\x11\n\tstaged_us\x18\n \x01(\x03\x12\x10\n\x08saved_us\x18\x0b \x01(\x03\x12\x11\n\tblocked_s\x18\x0c \x01(\x01\x12\x14\n\x0cmetrics_json\x18\r \x01(\t\x12\x15\n\rmetadata_json\x18\x0e \x01(\t\"7\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06STAGED\x10\x01\x12\x0b\n\x07\x44URABLE\x10\x02\"\xf0\x01\n\x05\x45vent\x12\x0f\n\x07time_us\x18\x01 \x01(\x03\x12\x31\n\x07started\x18\x02 \x01(\x0b\x32\x1e.thalweg.wire.v1.WriterStartedH\x00\x12\x34\n\nattributes\x18\x03 \x01(\x0b\x32\x1e.thalweg.wire.v1.AttributesSetH\x00\x12-\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1c.thalweg.wire.v1.WriterEndedH\x00\x12\x36\n\ncheckpoint\x18\x05 \x01(\x0b\x32 .thalweg.wire.v1.CheckpointSavedH\x00\x42\x06\n\x04kind\")\n\x07\x43ounter\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x04\"\xd4\x01\n\x05\x42\x61tch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07schemas\x18\x02 \x03(\x0b\x32\x17.thalweg.wire.v1.Schema\x12+\n\x06\x66rames\x18\x03 \x03(\x0b\x32\x1b.thalweg.wire.v1.FrameGroup\x12&\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x16.thalweg.wire.v1.Event\x12\x0e\n\x06resent\x18\x05 \x01(\x08\x12*\n\x08\x63ounters\x18\x06 \x03(\x0b\x32\x18.thalweg.wire.v1.Counter\"\'\n\x03\x41\x63k\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\xc6\x02\n\x08Rejected\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\x06reason\x18\x02 \x01(\x0e\x32 .thalweg.wire.v1.Rejected.Reason\x12\x0e\n\x06points\x18\x03 \x01(\x04\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xd4\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12REJECTED_MALFORMED\x10\x01\x12\x1b\n\x17REJECTED_UNKNOWN_SCHEMA\x10\x02\x12\x11\n\rREJECTED_STEP\x10\x03\x12\x11\n\rREJECTED_NAME\x10\x04\x12\x16\n\x12REJECTED_COLLISION\x10\x05\x12\x11\n\rREJECTED_TIME\x10\x06\x12\x12\n\x0eREJECTED_EVENT\x10\x07\x12\x18\n\x14REJECTED_BEFORE_FORK\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dthalweg/wire/v1/records.proto\x12\x0fthalweg.wire.v1\"\xde\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06writer\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0c\n\x04rank\x18\x05 \x01(\r\x12\x13\n\x0bsdk_version\x18\x06 \x01(\t\x12\x14\n\x0c\x61\x63knowledged\x18\x07 \x01(\x04\x12\'\n\x06origin\x18\x08 \x01(\x0b\x32\x17.thalweg.wire.v1.Origin\x12\x10\n\x08\x62\x65gan_us\x18\t \x01(\x03\x12\x13\n\x06\x62ranch\x18\n \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_branch\"\xf7\x01\n\x06Origin\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.thalweg.wire.v1.Origin.Kind\x12\x15\n\rparent_run_id\x18\x02 \x01(\t\x12\x1a\n\rparent_branch\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04step\x18\x04 \x01(\x01\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\t\x12\x13\n\x06\x62ranch\x18\x06 \x01(\rH\x01\x88\x01\x01\"=\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05START\x10\x01\x12\x08\n\x04\x46ORK\x10\x02\x12\n\n\x06REWIND\x10\x03\x42\x10\n\x0e_parent_branchB\t\n\x07_branch\"#\n\x06Schema\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05names\x18\x02 \x03(\t\"\\\n\nFrameGroup\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\x0c\x12\r\n\x05times\x18\x03 \x01(\x0c\x12\x0e\n\x06values\x18\x04 \x01(\x0c\x12\x10\n\x08relogged\x18\x05 \x01(\x08\"\'\n\tAttribute\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\";\n\rWriterStarted\x12\x0f\n\x07primary\x18\x01 \x01(\x08\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\"?\n\rAttributesSet\x12.\n\nattributes\x18\x01 \x03(\x0b\x32\x1a.thalweg.wire.v1.Attribute\"\x84\x02\n\x0bWriterEnded\x12\x35\n\x07outcome\x18\x01 \x01(\x0e\x32$.thalweg.wire.v1.WriterEnded.Outcome\x12\x16\n\texit_code\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\texception\x18\x04 \x01(\t\x12\x11\n\ttraceback\x18\x05 \x01(\t\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46INISHED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\n\n\x06KILLED\x10\x03\x12\x08\n\x04LOST\x10\x04\x42\x0c\n\n_exit_codeB\t\n\x07_signal\"B\n\x0e\x43heckpointFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x82\x03\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\x12\x35\n\x05state\x18\x04 \x01(\x0e\x32&.thalweg.wire.v1.CheckpointSaved.State\x12\r\n\x05shard\x18\x05 \x01(\r\x12\x0e\n\x06shards\x18\x06 \x01(\r\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12.\n\x05\x66iles\x18\t \x03(\x0b\x32\x1f.thalweg.wire.v1.CheckpointFile\x12\x11\n\tstaged_us\x18\n \x01(\x03\x12\x10\n\x08saved_us\x18\x0b \x01(\x03\x12\x11\n\tblocked_s\x18\x0c \x01(\x01\x12\x14\n\x0cmetrics_json\x18\r \x01(\t\x12\x15\n\rmetadata_json\x18\x0e \x01(\t\"7\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06STAGED\x10\x01\x12\x0b\n\x07\x44URABLE\x10\x02\"\xf0\x01\n\x05\x45vent\x12\x0f\n\x07time_us\x18\x01 \x01(\x03\x12\x31\n\x07started\x18\x02 \x01(\x0b\x32\x1e.thalweg.wire.v1.WriterStartedH\x00\x12\x34\n\nattributes\x18\x03 \x01(\x0b\x32\x1e.thalweg.wire.v1.AttributesSetH\x00\x12-\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1c.thalweg.wire.v1.WriterEndedH\x00\x12\x36\n\ncheckpoint\x18\x05 \x01(\x0b\x32 .thalweg.wire.v1.CheckpointSavedH\x00\x42\x06\n\x04kind\")\n\x07\x43ounter\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x04\"\xd4\x01\n\x05\x42\x61tch\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x07schemas\x18\x02 \x03(\x0b\x32\x17.thalweg.wire.v1.Schema\x12+\n\x06\x66rames\x18\x03 \x03(\x0b\x32\x1b.thalweg.wire.v1.FrameGroup\x12&\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x16.thalweg.wire.v1.Event\x12\x0e\n\x06resent\x18\x05 \x01(\x08\x12*\n\x08\x63ounters\x18\x06 \x03(\x0b\x32\x18.thalweg.wire.v1.Counter\"\'\n\x03\x41\x63k\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\xc6\x02\n\x08Rejected\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\x06reason\x18\x02 \x01(\x0e\x32 .thalweg.wire.v1.Rejected.Reason\x12\x0e\n\x06points\x18\x03 \x01(\x04\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xd4\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12REJECTED_MALFORMED\x10\x01\x12\x1b\n\x17REJECTED_UNKNOWN_SCHEMA\x10\x02\x12\x11\n\rREJECTED_STEP\x10\x03\x12\x11\n\rREJECTED_NAME\x10\x04\x12\x16\n\x12REJECTED_COLLISION\x10\x05\x12\x11\n\rREJECTED_TIME\x10\x06\x12\x12\n\x0eREJECTED_EVENT\x10\x07\x12\x18\n\x14REJECTED_BEFORE_FORK\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -22,41 +22,41 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'thalweg.wire.v1.records_pb2
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_HELLO']._serialized_start=51
-  _globals['_HELLO']._serialized_end=241
-  _globals['_ORIGIN']._serialized_start=244
-  _globals['_ORIGIN']._serialized_end=491
-  _globals['_ORIGIN_KIND']._serialized_start=401
-  _globals['_ORIGIN_KIND']._serialized_end=462
-  _globals['_SCHEMA']._serialized_start=493
-  _globals['_SCHEMA']._serialized_end=528
-  _globals['_FRAMEGROUP']._serialized_start=530
-  _globals['_FRAMEGROUP']._serialized_end=622
-  _globals['_ATTRIBUTE']._serialized_start=624
-  _globals['_ATTRIBUTE']._serialized_end=663
-  _globals['_WRITERSTARTED']._serialized_start=665
-  _globals['_WRITERSTARTED']._serialized_end=724
-  _globals['_ATTRIBUTESSET']._serialized_start=726
-  _globals['_ATTRIBUTESSET']._serialized_end=789
-  _globals['_WRITERENDED']._serialized_start=792
-  _globals['_WRITERENDED']._serialized_end=1052
-  _globals['_WRITERENDED_OUTCOME']._serialized_start=945
-  _globals['_WRITERENDED_OUTCOME']._serialized_end=1027
-  _globals['_CHECKPOINTFILE']._serialized_start=1054
-  _globals['_CHECKPOINTFILE']._serialized_end=1120
-  _globals['_CHECKPOINTSAVED']._serialized_start=1123
-  _globals['_CHECKPOINTSAVED']._serialized_end=1509
-  _globals['_CHECKPOINTSAVED_STATE']._serialized_start=1454
-  _globals['_CHECKPOINTSAVED_STATE']._serialized_end=1509
-  _globals['_EVENT']._serialized_start=1512
-  _globals['_EVENT']._serialized_end=1752
-  _globals['_COUNTER']._serialized_start=1754
-  _globals['_COUNTER']._serialized_end=1795
-  _globals['_BATCH']._serialized_start=1798
-  _globals['_BATCH']._serialized_end=2010
-  _globals['_ACK']._serialized_start=2012
-  _globals['_ACK']._serialized_end=2051
-  _globals['_REJECTED']._serialized_start=2054
-  _globals['_REJECTED']._serialized_end=2380
-  _globals['_REJECTED_REASON']._serialized_start=2168
-  _globals['_REJECTED_REASON']._serialized_end=2380
+  _globals['_HELLO']._serialized_end=273
+  _globals['_ORIGIN']._serialized_start=276
+  _globals['_ORIGIN']._serialized_end=523
+  _globals['_ORIGIN_KIND']._serialized_start=433
+  _globals['_ORIGIN_KIND']._serialized_end=494
+  _globals['_SCHEMA']._serialized_start=525
+  _globals['_SCHEMA']._serialized_end=560
+  _globals['_FRAMEGROUP']._serialized_start=562
+  _globals['_FRAMEGROUP']._serialized_end=654
+  _globals['_ATTRIBUTE']._serialized_start=656
+  _globals['_ATTRIBUTE']._serialized_end=695
+  _globals['_WRITERSTARTED']._serialized_start=697
+  _globals['_WRITERSTARTED']._serialized_end=756
+  _globals['_ATTRIBUTESSET']._serialized_start=758
+  _globals['_ATTRIBUTESSET']._serialized_end=821
+  _globals['_WRITERENDED']._serialized_start=824
+  _globals['_WRITERENDED']._serialized_end=1084
+  _globals['_WRITERENDED_OUTCOME']._serialized_start=977
+  _globals['_WRITERENDED_OUTCOME']._serialized_end=1059
+  _globals['_CHECKPOINTFILE']._serialized_start=1086
+  _globals['_CHECKPOINTFILE']._serialized_end=1152
+  _globals['_CHECKPOINTSAVED']._serialized_start=1155
+  _globals['_CHECKPOINTSAVED']._serialized_end=1541
+  _globals['_CHECKPOINTSAVED_STATE']._serialized_start=1486
+  _globals['_CHECKPOINTSAVED_STATE']._serialized_end=1541
+  _globals['_EVENT']._serialized_start=1544
+  _globals['_EVENT']._serialized_end=1784
+  _globals['_COUNTER']._serialized_start=1786
+  _globals['_COUNTER']._serialized_end=1827
+  _globals['_BATCH']._serialized_start=1830
+  _globals['_BATCH']._serialized_end=2042
+  _globals['_ACK']._serialized_start=2044
+  _globals['_ACK']._serialized_end=2083
+  _globals['_REJECTED']._serialized_start=2086
+  _globals['_REJECTED']._serialized_end=2412
+  _globals['_REJECTED_REASON']._serialized_start=2200
+  _globals['_REJECTED_REASON']._serialized_end=2412
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,7 @@ class Hello(google.protobuf.message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: builtins.int
     ORIGIN_FIELD_NUMBER: builtins.int
     BEGAN_US_FIELD_NUMBER: builtins.int
+    BRANCH_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """Version of this protocol that the sender speaks. This file describes version 1; 0 is refused."""
     writer: builtins.str
@@ -55,6 +56,8 @@ class Hello(google.protobuf.message.Message):
     """Sequence number up to which the sender has acks; its first batch begins after it. Unset: it has none."""
     began_us: builtins.int
     """When the training process began to log to this run, microseconds; its helpers repeat it. 0: now."""
+    branch: builtins.int
+    """Without an origin: the branch that the run was on when the process asked the server. Unset: it did not ask."""
     @property
     def origin(self) -> global___Origin:
         """How the branch of the run that this writer logs to began. Unset: the writer says nothing of it, and continues
@@ -73,9 +76,11 @@ class Hello(google.protobuf.message.Message):
         acknowledged: builtins.int = ...,
         origin: global___Origin | None = ...,
         began_us: builtins.int = ...,
+        branch: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["origin", b"origin"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "began_us", b"began_us", "origin", b"origin", "project", b"project", "protocol", b"protocol", "rank", b"rank", "run_id", b"run_id", "sdk_version", b"sdk_version", "writer", b"writer"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_branch", b"_branch", "branch", b"branch", "origin", b"origin"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_branch", b"_branch", "acknowledged", b"acknowledged", "began_us", b"began_us", "branch", b"branch", "origin", b"origin", "project", b"project", "protocol", b"protocol", "rank", b"rank", "run_id", b"run_id", "sdk_version", b"sdk_version", "writer", b"writer"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_branch", b"_branch"]) -> typing.Literal["branch"] | None: ...
 
 global___Hello = Hello
 

@@ -20,7 +20,7 @@ from thalweg.checkpoints import parts, transfer
 from thalweg.checkpoints import upload as upload_module
 from thalweg.checkpoints.manifest import ManifestFile, digest_of
 from thalweg.checkpoints.transfer import Pace
-from thalweg.checkpoints.upload import Uploaded, abandon, upload
+from thalweg.checkpoints.upload import Uploaded, upload
 from thalweg.checkpoints.upload_state import Target, UploadState
 from thalweg.errors import CheckpointError, InputError
 
@@ -214,7 +214,7 @@ def test_refused_for_good(server: UploadServer, tmp_path: Path, saved: Path, clo
 
 @pytest.mark.usefixtures("one_at_a_time")
 def test_patience_ends(server: UploadServer, tmp_path: Path, saved: Path, clock: Clock) -> None:
-    """After ATTEMPTS_MAX attempts the error names file, part, status and what to do; the next call goes on."""
+    """After PATIENCE_S without progress the error names file, part, status and what to do; the next call goes on."""
     server.on("put", Fault(503), skip=3, times=1000)
     (tmp_path / "x.pt").write_bytes(content(4500))
     with pytest.raises(CheckpointError) as caught:
@@ -222,12 +222,63 @@ def test_patience_ends(server: UploadServer, tmp_path: Path, saved: Path, clock:
     told = str(caught.value)
     assert "cannot upload x.pt, part " in told
     assert "status 503, <Error><Code>SlowDown</Code> <Message>Please reduce" in told
-    assert f"Tried {transfer.ATTEMPTS_MAX} times. What arrived is kept" in told
+    assert f"Tried {len(clock.waits_s) + 1} times. What arrived is kept" in told
+    assert transfer.PATIENCE_S <= clock.now_s < transfer.PATIENCE_S + 1
     assert saved.exists()
     server.heal()
     done = send(server, tmp_path / "x.pt", saved, clock)
     assert server.objects[done.uri] == content(4500)
     assert set(server.stored.values()) == {1}
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize(("hurries", "most_s", "begins"), [(False, transfer.FIRST_ANSWER_S, None), (True, 0.0, 1)])
+def test_server_that_is_away(
+    server: UploadServer, tmp_path: Path, saved: Path, clock: Clock, hurries: bool, most_s: float, begins: int | None
+) -> None:
+    """Until the upload is begun a training waits for all files together FIRST_ANSWER_S, or for one try."""
+    server.on("begin", Fault(503), times=1000)
+    (tmp_path / "ckpt").mkdir()
+    for number in range(4):
+        (tmp_path / "ckpt" / str(number)).write_bytes(content(500))
+    (tmp_path / "x").write_bytes(content(500))
+    for source in ("ckpt", "x"):
+        clock.now_s, server.asked[:] = 0.0, []
+        with pytest.raises(CheckpointError, match=r"cannot begin the upload of .* Tried .* What arrived is kept"):
+            send(server, tmp_path / source, saved, clock, hurries=hurries)
+        assert clock.now_s == pytest.approx(most_s)
+    assert begins in (None, server.count("begin"))
+
+
+def test_waits_for_the_server_are_bounded(clock: Clock) -> None:
+    """No wait for an answer is longer than what is left of the time, until the first one; then it is ANSWER_S."""
+    patient = transfer.Transfer("", clock.pace(), has_answered=False)
+    hurried = transfer.Transfer("", clock.pace(), has_answered=False, hurries=True)
+    assert (patient.answer_s(), hurried.answer_s()) == (transfer.FIRST_ANSWER_S, transfer.SHORT_TRY_S)
+    clock.now_s = 8.0
+    assert patient.answer_s() == 2.0
+    patient.persist("begin", lambda: None)
+    assert patient.answer_s() == transfer.ANSWER_S
+
+
+def test_hung_server_is_given_up(clock: Clock) -> None:
+    """Attempts that hang use up the patience, too: it is a time, not a number of attempts."""
+    tries = []
+
+    def hang() -> None:
+        tries.append(hanging.answer_s())
+        clock.now_s += tries[-1]
+        raise transfer.RetryLaterError("timed out")
+
+    hanging = transfer.Transfer("", clock.pace(), has_answered=False)
+    with pytest.raises(CheckpointError, match="Tried once"):
+        hanging.persist("begin", hang)
+    assert clock.now_s == transfer.FIRST_ANSWER_S
+    hanging.persist("begin", lambda: None)
+    clock.now_s = 0.0
+    with pytest.raises(CheckpointError, match="timed out"):
+        hanging.persist("begin", hang)
+    assert clock.now_s <= transfer.PATIENCE_S + transfer.ANSWER_S
 
 
 def test_server_error_of_the_api(server: UploadServer, tmp_path: Path, saved: Path, clock: Clock) -> None:
@@ -451,19 +502,6 @@ def test_damaged_or_foreign_state_is_replaced(tmp_path: Path) -> None:
     assert UploadState(saved, Path("y"), TARGET, lambda: 0.0).upload != state.upload
     other = Target("digits", "run", None, 8.0, "full")
     assert UploadState(saved, Path("x"), other, lambda: 0.0).upload != state.upload
-
-
-def test_abandoned(server: UploadServer, tmp_path: Path, saved: Path, clock: Clock) -> None:
-    """Giving up deletes what arrived of the open files, and the state."""
-    (tmp_path / "x").write_bytes(content(4500))
-    server.on("put", Fault(400, b"no"), skip=2, times=1000)
-    with pytest.raises(CheckpointError):
-        send(server, tmp_path / "x", saved, clock)
-    assert server.uploads
-    abandon(ApiClient(server.url), saved)
-    assert not server.uploads
-    assert not saved.exists()
-    abandon(ApiClient(server.url), saved)
 
 
 def test_proxy_is_used(

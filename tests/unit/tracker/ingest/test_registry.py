@@ -16,10 +16,13 @@ from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.errors import EngineBusyError, RejectedError
-from thalweg_tracker.ingest.decode import decode_hello
+from thalweg_tracker.ingest.assemble import assemble
+from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
+from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.model.keys import metric_key, run_key
 from thalweg_tracker.model.settings import EmbeddedStore
+from thalweg_tracker.runs.branches import Branches
 
 NO_NAMES = pa.table({"metric": pa.array([], pa.uint64()), "name": pa.array([], pa.string())})
 
@@ -108,7 +111,7 @@ def placed(registry: Registry, run_id: str, writer: int, **more: Any) -> tuple[i
     """Branch, and the step after which its own points begin."""
     greeting = wire.hello(run_id, writer, project="placed")
     greeting.MergeFrom(pb.Hello(**more))
-    found = registry.place(decode_hello(greeting), wire.START_US)
+    found = registry.place(decode_hello(greeting), wire.START_US + 1000)
     assert (found.run_id, found.run) == (run_id, run_key("placed", run_id, found.branch))
     return found.branch, found.after
 
@@ -133,3 +136,50 @@ def test_writers_are_placed_by_what_they_say(engine: Engine) -> None:
     sql = "SELECT DISTINCT run_id, branch FROM runs WHERE project = 'placed' ORDER BY run_id, branch"
     found = [(row["run_id"], row["branch"]) for row in engine.query(sql).to_pylist()]
     assert found == [("f", 0), ("n", 1), ("r", 0), ("r", 1), ("r", 2), ("s", 0)]
+
+
+def test_a_writer_stays_where_it_wrote(engine: Engine) -> None:
+    """Also where its label names a later start by now: that of a launcher that says the same each time."""
+    registry, start = Registry(engine), pb.Origin(kind=pb.Origin.START, attempt="L")
+    greeting = decode_hello(pb.Hello(origin=start, **hello_fields("old", 1)))
+    writer = registry.place(greeting, wire.START_US)
+    assert writer.branch == 0
+    news = [WriterNews(writer, [pb.Event(time_us=1, started=pb.WriterStarted(primary=True))], {}, 1, 1)]
+    engine.insert("writers", writer_rows(news))
+    assert Branches(engine).rewind("placed", "old", 5.0, "L", wire.START_US + 1, rank=0).branch.number == 1
+    assert registry.place(greeting, wire.START_US + 2).branch == 0
+    assert placed(registry, "old", 2, origin=start) == (1, 5.0)
+
+
+def test_a_fork_may_come_after_its_continuation(engine: Engine) -> None:
+    """It gains its history; not where it has points of its own there, which would vanish."""
+    registry = Registry(engine)
+    fork = pb.Origin(kind=pb.Origin.FORK, parent_run_id="base", step=3)
+    for run_id, step in (("kid", 4.0), ("taken", 3.0)):
+        greeting = wire.hello(run_id, 1, project="placed")
+        writer = registry.place(decode_hello(greeting), wire.START_US)
+        decoded = StreamDecoder(writer).decode(wire.batch(1, ["m"], [step], [[1.0]]))
+        engine.insert("series_stats_feed", assemble(decoded.blocks).stats)
+    assert placed(registry, "kid", 2, origin=fork) == (0, 3.0)
+    with pytest.raises(RejectedError, match="it is there already, and is no fork"):
+        placed(registry, "taken", 2, origin=fork)
+
+
+def test_clocks_ahead_do_not_count(engine: Engine) -> None:
+    """A rewind that says it begins next year begins now: the next one is newer."""
+    registry = Registry(engine)
+    year_us = 365 * 86_400 * 10**6
+    ahead = pb.Origin(kind=pb.Origin.REWIND, step=5, attempt="ahead")
+    assert placed(registry, "clock", 1, origin=ahead, began_us=wire.START_US + year_us) == (1, 5.0)
+    later = pb.Origin(kind=pb.Origin.REWIND, step=6, attempt="later")
+    assert (
+        registry.place(decode_hello(pb.Hello(origin=later, **hello_fields("clock", 2))), wire.START_US + 2000).branch
+        == 2
+    )
+    assert Branches(engine).continued("placed", "clock", wire.START_US + 3000, None).branch.number == 2
+
+
+def hello_fields(run_id: str, writer: int) -> dict[str, Any]:
+    """Those of a greeting in this file's project."""
+    greeting = wire.hello(run_id, writer, project="placed")
+    return {field.name: value for field, value in greeting.ListFields()}

@@ -75,7 +75,8 @@ def test_files_elsewhere_may_be_looked_at_only(tmp_path: Path) -> None:
             info = await store.head(uri)
             assert info is not None
             assert info.size_bytes == len(SECRET)
-            assert await store.list_objects(f"{folder.as_uri()}/", 10) == [info]
+            with pytest.raises(RejectedError):  # the names of the server's files are for nobody
+                await store.list_objects(f"{folder.as_uri()}/", 10)
             for refused in (store.presign_get(uri), store.delete([uri]), store.begin_upload(uri)):
                 with pytest.raises(RejectedError):
                     await refused
@@ -84,6 +85,23 @@ def test_files_elsewhere_may_be_looked_at_only(tmp_path: Path) -> None:
         assert await store.head((tmp_path / ("x" * 300)).as_uri()) is None
 
     run(tmp_path / "objects", test)
+
+
+@pytest.mark.parametrize("alias", ["%70roject/a=20b", "project/a%3D20b", "project/a%3d20b"])
+def test_an_object_has_one_uri(tmp_path: Path, alias: str) -> None:
+    """Under another spelling it is not written, fetched or deleted: who points at it could not be told."""
+
+    async def test(opened: Opened) -> None:
+        store, uri = opened.store, opened.store.uri_for("project", "a b")
+        await opened.upload(uri, [b"a"])
+        other = f"file://{tmp_path}/{alias}"
+        assert (store.covers(uri), store.covers(other), store.downloadable(other)) == (True, False, False)
+        for refused in (store.delete([other]), store.presign_get(other), store.begin_upload(other)):
+            with pytest.raises(RejectedError):
+                await refused
+        assert await store.head(other) == await store.head(uri) is not None
+
+    run(tmp_path, test)
 
 
 @pytest.mark.parametrize("name", ["folder", "file"])
@@ -105,7 +123,11 @@ def test_no_symbolic_link_is_followed(tmp_path: Path, name: str) -> None:
             await opened.upload(uri, [b"changed"])
         assert (await opened.get(await store.presign_get(uri))).status == 400
         assert "symbolic link" in (await store.delete([uri]))[uri]
-        assert await store.list_objects(f"file://{objects}/", 10) == []
+        await opened.upload(store.uri_for("there", "a"), [b"a"])
+        (objects / "there" / "link").symlink_to(outside)
+        (objects / "there" / "file").symlink_to(outside / "a")
+        listed = await store.list_objects(store.uri_for("there", ""), 10)
+        assert [one.uri for one in listed] == [store.uri_for("there", "a")]
 
     run(objects, test)
     assert (outside / "a").read_bytes() == SECRET
@@ -126,8 +148,9 @@ def test_its_own_files_are_no_objects(tmp_path: Path) -> None:
                 await store.head(uri)
             with pytest.raises(RejectedError):
                 await store.begin_upload(uri)
-        assert await store.list_objects(f"file://{objects}/", 10) == []
-        assert await store.list_objects(f"{tmp_path.as_uri()}/", 10) == []
+        for folder in (objects, objects / ".thalweg", tmp_path):
+            with pytest.raises(RejectedError):
+                await store.list_objects(f"file://{folder}/", 10)
 
     run(objects, test)
 

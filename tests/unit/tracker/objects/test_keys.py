@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg_tracker.objects.keys import LEVEL_MAX_CHARS, file_path, file_uri, is_plain, quoted_level, s3_key
+from thalweg_tracker.objects.keys import (
+    LEVEL_MAX_CHARS,
+    canonical,
+    comparable,
+    file_path,
+    file_uri,
+    is_plain,
+    quoted_level,
+    s3_key,
+)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +117,38 @@ def test_files(uri: str, path: str | None) -> None:
 def test_keys_of_s3(uri: str, key: str | None) -> None:
     """As they are; levels that a proxy on the way could fold are refused."""
     assert s3_key("b", uri) == key
+
+
+@pytest.mark.parametrize(
+    ("uri", "spelling"),
+    [
+        ("file:///a%3D20/%62", "file:///a=20/b"),
+        ("file:///a b/", "file:///a%20b/"),
+        ("file:///a/../b", "file:///a/../b"),
+        ("s3://b/a%3D", "s3://b/a%3D"),
+    ],
+)
+def test_the_one_spelling(uri: str, spelling: str) -> None:
+    """Of files; what is no plain path, or of another store, stays as it is."""
+    assert canonical(uri) == spelling
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///a=20/b",
+        "file:///a%3D20/b",
+        "file:///a%3d20/%62",
+        "file://localhost/a=20/b",
+        "FILE:///a=20/b",
+        "file:/a=20/b",
+        "file:////a=20//b",
+        "file:///./a=20/././b",
+        "file:///a=20/x/../b",
+        "file:///%2e/a=20/b",
+    ],
+)
+def test_spellings_of_one_place(uri: str) -> None:
+    """All are the same when what must be spared is looked for."""
+    assert comparable(uri) == "file:/a=20/b"
+    assert comparable(f"{uri}/") == "file:/a=20/b/"

@@ -64,9 +64,27 @@ def test_the_size_of_parts(size_bytes: int, part_bytes: int) -> None:
     ],
 )
 def test_what_it_covers(uri: str, covers: bool, readable: bool) -> None:
-    """Its prefix for writing, its bucket for reading."""
+    """Its prefix for writing, listing and fetching, its bucket for a look at one object."""
     store = S3Store(SETTINGS)
-    assert (store.covers(uri), store.readable(uri)) == (covers, readable)
+    assert (store.covers(uri), store.downloadable(uri), store.readable(uri)) == (covers, covers, readable)
+
+
+def test_the_rest_of_the_bucket_is_not_handed_out(s3: S3Server) -> None:
+    """Neither fetched, listed nor deleted: anybody may log a pointer to it."""
+    settings = replace(SETTINGS, endpoint=s3.endpoint, path_style=True)
+
+    async def main() -> None:
+        async with opened_store(replace(settings, prefix="team/b")) as other:
+            uri, folder = other.store.uri_for("f", "x"), other.store.uri_for("f", "")
+            await other.upload(uri, [b"x"])
+        async with opened_store(settings) as opened:
+            store = opened.store
+            assert await store.head(uri) is not None
+            for refused in (store.presign_get(uri), store.delete([uri]), store.list_objects(folder, 10)):
+                with pytest.raises(RejectedError):
+                    await refused
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

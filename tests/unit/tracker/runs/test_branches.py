@@ -22,10 +22,11 @@ from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.lineage.tree import Origin, Tree
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import WriterKey
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.query.lineage import RunRef, branch_points, find_views
-from thalweg_tracker.runs.branches import Branches, Registered
+from thalweg_tracker.runs import branches as branches_module
+from thalweg_tracker.runs.branches import Branches
+from thalweg_tracker.runs.store import Registered
 
 T = TypeVar("T")
 AT = 1_700_000_000_000_000
@@ -285,7 +286,7 @@ def test_rewinds_at_once(engine: Engine, attempts: int, times: int) -> None:
     assert all(len(numbers) == 1 for numbers in found.values()), found
     assert len({min(numbers) for numbers in found.values()}) == attempts, found
     depths = sorted(len(lineage) for lineage in stored_lineages(engine, project).values())
-    assert depths == list(range(2, 2 + attempts))
+    assert depths == [min(depth, 3) for depth in range(2, 2 + attempts)]  # those that left nothing to see are skipped
 
 
 def test_starts_at_once(engine: Engine, project: str) -> None:
@@ -300,8 +301,10 @@ def test_a_writer_without_an_origin(engine: Engine, project: str) -> None:
     for number in (1, 2):
         branches.rewind(project, "r", 5.0, f"a{number}", AT + 10 * number)
     for began_us, number in ((0, 0), (AT + 9, 0), (AT + 10, 1), (AT + 19, 1), (AT + 20, 2), (AT + 99, 2)):
-        found = branches.continued(project, "r", WriterKey(1), began_us)
+        found = branches.continued(project, "r", began_us, None)
         assert (found.branch.number, found.after) == (number, 5.0 if number else -math.inf)
+    told = [branches.continued(project, "r", AT + 10, number).branch.number for number in (0, 1, 2, 3)]
+    assert told == [0, 1, 2, 1]  # where the server said that the run stands, if that is there
 
 
 def test_branch_points(engine: Engine, project: str) -> None:
@@ -313,3 +316,55 @@ def test_branch_points(engine: Engine, project: str) -> None:
     branches.fork(project, "h", "r", 1, 5.0, AT)
     branches.fork(project, "i", "r", 1, 8.0, AT)
     assert branch_points(engine, project, "r") == [(0, 4.0), (0, 5.0), (0, 7.0), (0, 9.0), (1, 5.0), (1, 8.0)]
+
+
+def lineage_of(engine: Engine, project: str, run_id: str, branch: int | None = None) -> list[tuple[str, int, float]]:
+    """What readers are told."""
+    (view,) = find_views(engine, project, [RunRef(run_id, branch)])
+    return [(one.branch.run_id, one.branch.number, one.upto) for one in view.lineage]
+
+
+def test_a_fork_written_down_is_the_fork_that_the_server_tells(engine: Engine, project: str) -> None:
+    """The first start names no branch of its parent, later ones name the one that they were told."""
+    branches = Branches(engine)
+    branches.fork(project, "kid", "base", None, 5.0, AT)
+    assert branches.fork(project, "kid", "base", 0, 5.0, AT + 1).after == 5.0
+    with pytest.raises(RejectedError, match="it is there already"):
+        branches.fork(project, "kid", "base", 1, 5.0, AT + 1)
+
+
+def test_a_repair_looks_again(engine: Engine, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork that is made between its reading and its writing has built on what was wrong."""
+    branches = Branches(engine)
+    branches.fork(project, "c", "p", 0, 30.0, AT)
+    write, late = branches_module.write_branches, []
+
+    def write_late(engine: Engine, project: str, some: Any, version: int) -> None:
+        if version > 1 << 62 and not late:  # the first repair
+            late.append(branches.fork(project, "d", "c", 0, 20.0, AT))
+        write(engine, project, some, version)
+
+    monkeypatch.setattr(branches_module, "write_branches", write_late)
+    branches.fork(project, "p", "g", 0, 5.0, AT)
+    assert late
+    assert lineage_of(engine, project, "c") == [("g", 0, 5.0), ("p", 0, 30.0), ("c", 0, math.inf)]
+    assert lineage_of(engine, project, "d") == [("g", 0, 5.0), ("p", 0, 20.0), ("c", 0, 20.0), ("d", 0, math.inf)]
+
+
+def test_a_late_rewind_does_not_change_one_that_was_told_its_parent(engine: Engine, project: str) -> None:
+    """What was seen when the order was given stays; one that was written down takes its place in time."""
+    branches = Branches(engine)
+    branches.rewind(project, "r", 8.0, "online", AT + 10, parent_branch=0)
+    branches.rewind(project, "r", 2.0, "offline", AT)
+    assert lineage_of(engine, project, "r", 1) == [("r", 0, 8.0), ("r", 1, math.inf)]
+    assert lineage_of(engine, project, "r", 2) == [("r", 0, 2.0), ("r", 2, math.inf)]
+
+
+def test_a_training_that_crashes_all_day_grows_no_lineage(engine: Engine, project: str) -> None:
+    """Branches that left nothing to see are skipped, but for the parent."""
+    branches = Branches(engine)
+    made = [branches.rewind(project, "r", 5.0, f"a{number}", AT + number) for number in range(20)]
+    assert [len(one.lineage) for one in made] == [2, *[3] * 19]
+    assert lineage_of(engine, project, "r") == [("r", 0, 5.0), ("r", 19, 5.0), ("r", 20, math.inf)]
+    (view,) = find_views(engine, project, [RunRef("r")])
+    assert [one.branch for one in view.branches] == list(range(1, 21))
