@@ -15,6 +15,7 @@ from tests.support.tracker import INGEST_TOLD, Tracker, as_numbers, tracking
 from thalweg.version import __version__
 from thalweg.wire import policy
 from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.runs.branches import Branches
 
 NASTY_NAMES = [
     "a",
@@ -457,3 +458,20 @@ def test_many_points_arrive_whole_in_arrow(tracker: Tracker) -> None:
     table = tracker.arrow(["long"], ["m"])
     assert np.array_equal(table["x"].to_numpy(), steps)
     assert np.array_equal(table["value"].to_numpy(), np.sqrt(steps))
+
+
+def test_a_fork_whose_first_answer_got_lost_is_made_whole(tracker: Tracker) -> None:
+    """The order again sets what it had not come to set, and undoes nothing that was set since."""
+    project, now_us = f"/projects/{wire.PROJECT}", time.time_ns() // 1000
+    tracker.log("lost-parent", "m", {0.0: 1.0, 5.0: 2.0})
+    Branches(tracker.engine).fork(wire.PROJECT, "lost-child", "lost-parent", 0, 3.0, now_us)
+    order = {"run_id": "lost-child", "step": 3, "config": {"lr": 0.1}, "name": "kid"}
+    answer = tracker.http.post(f"{project}/runs/lost-parent/fork", json=order)
+    assert (answer.status_code, answer.json()["config"]) == (201, {"lr": 0.1})
+    event = pb.Event(time_us=now_us + 10**6)
+    event.attributes.attributes.add(path="config.lr", json="0.7")
+    tracker.take(wire.hello("lost-child", writer=2), pb.Batch(sequence=1, events=[event]))
+    again = tracker.http.post(f"{project}/runs/lost-parent/fork", json=order)
+    assert again.json()["config"] == {"lr": 0.7}
+    run = tracker.get(f"{project}/runs/lost-child")
+    assert (run["name"], run["config"], run["lineage"][0]["upto"]) == ("kid", {"lr": 0.7}, 3.0)
