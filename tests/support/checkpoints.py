@@ -39,7 +39,8 @@ class Place:
         """What a training says of its checkpoints, by default a second apart."""
         told = times or range(wire.START_US, 2**60, SECOND_US)
         events = [pb.Event(time_us=time_us, checkpoint=word) for time_us, word in zip(told, words, strict=False)]
-        greeting = wire.hello(run_id, project=self.project)
+        writer = 1 + hello["origin"].branch if "origin" in hello else 1  # one writer stays on its branch
+        greeting = wire.hello(run_id, writer, project=self.project)
         for key, value in hello.items():
             getattr(greeting, key).CopyFrom(value)
         assert self.tracker.take(greeting, wire.batch(1, events=[wire.started(), *events])) == []
