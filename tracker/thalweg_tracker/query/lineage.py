@@ -13,7 +13,7 @@ from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segmen
 from thalweg_tracker.lineage.tree import START, Kind
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey, run_key
-from thalweg_tracker.runs.store import read_lineage
+from thalweg_tracker.runs.store import read_lineages
 from thalweg_tracker.sql import load
 
 
@@ -66,20 +66,29 @@ class RunView:
 
 def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Sequence[RunRef] = ()) -> list[RunView]:
     """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`."""
-    asked = [*refs, *also]
-    where: Parameters = {
-        "project": project,
-        "run_ids": list(dict.fromkeys(ref.run_id for ref in asked)),
-        "numbers": list({ref.branch for ref in asked if ref.branch is not None}),
-    }
-    rows = engine.query(load("run_branches"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    found: dict[str, dict[int, tuple[BranchOrigin, Lineage]]] = {}
-    for row in sorted(rows, key=lambda row: bool(row["kind"])):  # what tells of an origin comes last, and stands
-        branch = Branch(row["run_id"], row["branch"])
-        lineage = read_lineage(row) or root(branch)  # of those that are not asked for, none
-        found.setdefault(branch.run_id, {})[branch.number] = (_origin(row), lineage)
+    found = _read_origins(engine, project, [*refs, *also])
     present = [ref for ref in also if ref.run_id in found and (ref.branch is None or ref.branch in found[ref.run_id])]
-    return [_view(project, ref, found.get(ref.run_id, {})) for ref in (*refs, *present)]
+    chosen = [
+        (found[ref.run_id], Branch(ref.run_id, _choose(project, ref, found.get(ref.run_id, {}))))
+        for ref in (*refs, *present)
+    ]
+    of_parents = [branch for origins, branch in chosen if origins[branch.number].parent is not None]
+    lineages = read_lineages(engine, project, of_parents)
+    return [
+        view_of(project, lineages.get(branch, root(branch)), tuple(origins[number] for number in sorted(origins)))
+        for origins, branch in chosen
+    ]
+
+
+def _read_origins(engine: Engine, project: str, refs: Sequence[RunRef]) -> dict[str, dict[int, BranchOrigin]]:
+    """How the branches of some runs began, by run and number."""
+    where: Parameters = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in refs))}
+    rows = engine.query(load("run_branches"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    found: dict[str, dict[int, BranchOrigin]] = {}
+    # What tells of an origin comes last, and stands; of the others the earliest time does.
+    for row in sorted(rows, key=lambda row: (row["version"], -row["created_at"].timestamp())):
+        found.setdefault(row["run_id"], {})[row["branch"]] = _origin(row)
+    return found
 
 
 def _origin(row: dict[str, Any]) -> BranchOrigin:
@@ -93,19 +102,20 @@ def _origin(row: dict[str, Any]) -> BranchOrigin:
     )
 
 
-def _view(project: str, ref: RunRef, found: dict[int, tuple[BranchOrigin, Lineage]]) -> RunView:
+def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> int:
+    """The number of the branch that is meant. Raises NotFoundError."""
     if not found:
         raise NotFoundError(
             "run_not_found",
             f"there is no run {ref.run_id!r} in project {project!r}",
             "GET /api/v1/projects/{project}/runs lists the runs.",
         )
-    newest = max(found, key=lambda number: (number > 0, found[number][0].created_at, number))
-    branch = newest if ref.branch is None else ref.branch
-    if branch not in found:
+    if ref.branch is None:
+        return max(found, key=lambda number: (number > 0, found[number].created_at, number))
+    if ref.branch not in found:
         numbers = ", ".join(map(str, sorted(found)))
-        raise NotFoundError("branch_not_found", f"run {ref.run_id!r} has no branch {branch}: it has {numbers}")
-    return view_of(project, found[branch][1], tuple(found[number][0] for number in sorted(found)))
+        raise NotFoundError("branch_not_found", f"run {ref.run_id!r} has no branch {ref.branch}: it has {numbers}")
+    return ref.branch
 
 
 def view_of(project: str, lineage: Lineage, branches: tuple[BranchOrigin, ...] = ()) -> RunView:

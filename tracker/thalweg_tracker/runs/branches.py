@@ -21,7 +21,15 @@ from thalweg_tracker.errors import EngineBusyError, RejectedError
 from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import START, CycleError, Origin, TooDeepError
 from thalweg_tracker.model.keys import WriterKey, run_key
-from thalweg_tracker.runs.store import Known, Registered, extended, load_known, write_branches
+from thalweg_tracker.runs.store import (
+    Known,
+    Registered,
+    children_since,
+    extended,
+    load_known,
+    load_named,
+    write_branches,
+)
 from thalweg_tracker.sql import load
 
 _REPAIR: Final = 1 << 62
@@ -74,19 +82,21 @@ class Branches:
         parent_branch: int | None,
         step: float,
         began_us: int,
+        *,
         above: Lineage | None = None,
+        is_fresh: bool = False,
     ) -> Registered:
         """A new run that continues another after a step. Raises RejectedError if it is there otherwise; EngineError.
 
         A run that began from nothing gains the history, if it has no points of its own there: its continuation may
         have come first. `above`: the parent's lineage, where the caller has just read it, and has seen that the new
-        run is not there.
+        run is not there. `is_fresh`: its id was just made up, so that nothing can continue it yet.
         """
         if parent_run_id == run_id:
             raise RejectedError("own_fork", f"cannot fork run {run_id} from itself", "Rewind it, or choose another id.")
         origin = Origin(Branch(run_id), "fork", parent_run_id, parent_branch, step, "", began_us)
         if above is not None:
-            registered, present = self._register(project, origin, extended(above, origin))
+            registered, present = self._register(project, origin, extended(above, origin), is_fresh=is_fresh)
         else:
             known = load_known(self._engine, project, [run_id, parent_run_id])
             found = known.tree.origin(origin.branch)
@@ -157,22 +167,22 @@ class Branches:
         where: Parameters = {"project": project, "run": key, "rank": rank}
         return bool(self._engine.query(load("rank_has_written"), where)["writers"][0].as_py())
 
-    def _register(self, project: str, origin: Origin, lineage: Lineage) -> tuple[Registered, Origin]:
+    def _register(
+        self, project: str, origin: Origin, lineage: Lineage, *, is_fresh: bool = False
+    ) -> tuple[Registered, Origin]:
         """Writes a branch, then mends whatever it, or what came meanwhile, made wrong. Returns the row that stands."""
         branch = origin.branch
         near = list({branch.run_id, origin.parent_run_id or branch.run_id})
-        numbers = [branch.number, *([lineage[-2].branch.number] if len(lineage) > 1 else [])]
+        named = [one.branch for one in lineage[-2:]]
+        numbers = [one.number for one in named]
         since_us = origin.created_us if origin.kind == "rewind" else 0
         with _one_by_one:
             write_branches(self._engine, project, [(origin, lineage)], _REPAIR - _now_us())
-            known = load_known(
-                self._engine,
-                project,
-                near,
-                numbers=numbers,
-                children_of=branch.run_id,
-                children_since_us=since_us,
-            )
+            children = [] if is_fresh else children_since(self._engine, project, branch.run_id, since_us)
+            if origin.parent_branch is not None and not children:  # nobody else is concerned
+                known = load_named(self._engine, project, named)
+            else:
+                known = load_known(self._engine, project, list({*near, *children}), numbers=numbers)
         if known.is_wrong_about(branch):
             self._repair(project)
             known = load_known(self._engine, project, near, numbers=numbers)

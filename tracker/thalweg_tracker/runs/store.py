@@ -76,8 +76,7 @@ class Known:
     def lineage(self, branch: Branch) -> Lineage:
         """The stored lineage of a branch; that of a root where nothing is known of its origin."""
         if branch not in self._lineages and self.tree.origin(branch) is not None:
-            more = load_known(self._engine, self.project, [branch.run_id], numbers=[branch.number])
-            self._lineages.update(more._lineages)
+            self._lineages.update(read_lineages(self._engine, self.project, [branch]))
         return self._lineages.get(branch, root(branch))
 
     def lineage_of(self, origin: Origin) -> Lineage:
@@ -104,28 +103,44 @@ class Known:
         return Registered(branch, key, kind, self.lineage(branch), created_us)
 
 
-def load_known(
-    engine: Engine,
-    project: str,
-    run_ids: Sequence[str] | None,
-    *,
-    numbers: Sequence[int] = (),
-    children_of: str = "",
-    children_since_us: int = 0,
-) -> Known:
-    """What is registered of some runs (None: of all), and what continues one of them since a time.
-
-    Lineages come with all of those, but of the runs themselves only for branches of these numbers.
-    """
+def load_known(engine: Engine, project: str, run_ids: Sequence[str] | None, *, numbers: Sequence[int] = ()) -> Known:
+    """What is registered of some runs (None: of all). Long lineages come with branches of these numbers only."""
     where: Parameters = {
         "project": project,
         "all": run_ids is None,
         "run_ids": run_ids or [],
         "numbers": numbers,
-        "children_of": children_of,
-        "children_since": children_since_us,
     }
     return Known(engine, project, engine.query(load("branches"), where).to_pylist())
+
+
+def load_named(engine: Engine, project: str, branches: Sequence[Branch]) -> Known:
+    """What is registered of these branches, and perhaps of some others, with their lineages."""
+    return Known(engine, project, _named_rows(engine, project, branches))
+
+
+def read_lineages(engine: Engine, project: str, branches: Sequence[Branch]) -> dict[Branch, Lineage]:
+    """The stored lineages of these branches, and perhaps of some others."""
+    rows = _named_rows(engine, project, branches)
+    return {Branch(row["run_id"], row["branch"]): read_lineage(row) for row in rows}
+
+
+def _named_rows(engine: Engine, project: str, branches: Sequence[Branch]) -> list[dict[str, Any]]:
+    """Rows that stand: of several, that of the greatest version."""
+    if not branches:
+        return []
+    run_ids, numbers = {branch.run_id for branch in branches}, {branch.number for branch in branches}
+    where: Parameters = {"project": project, "run_ids": list(run_ids), "numbers": list(numbers)}
+    rows = engine.query(load("branch_lineages"), where).to_pylist()
+    rows.sort(key=lambda row: row["version"])
+    return list({(row["run_id"], row["branch"]): row for row in rows}.values())
+
+
+def children_since(engine: Engine, project: str, run_id: str, since_us: int) -> list[str]:
+    """Runs of which a branch continues a run, and began since a time."""
+    where: Parameters = {"project": project, "run_id": run_id, "since": since_us}
+    found: list[str] = engine.query(load("children_since"), where)["run_id"].to_pylist()
+    return found
 
 
 def write_branches(engine: Engine, project: str, some: Sequence[tuple[Origin, Lineage]], version: int) -> None:

@@ -1,22 +1,12 @@
--- How the branches of some runs began, and those that continue the run `children_of` since a time; with `all`, of the project.
--- Lineages of the runs themselves only for branches of some numbers: there may be thousands, as long as they are many.
+-- How the branches of some runs began; with `all`, of the whole project. Long lineages only of branches of some numbers: a run that
+-- is restarted all day has thousands of branches.
 SELECT
     run_id, branch, kind, parent_run_id, parent_branch, fork_step, attempt,
     toUnixTimestamp64Micro(created_at) AS created_us,
-    {all:Bool} OR branch IN {numbers:Array(UInt32)} OR (is_child AND parent_run_id = {children_of:String}) AS is_wanted,
-    if(is_wanted, lineage_run_id, []) AS lineage_run_id,
-    if(is_wanted, lineage_branch, []) AS lineage_branch,
-    if(is_wanted, lineage_upto, []) AS lineage_upto
-FROM
-(
-    SELECT *, {children_of:String} != '' AND toUnixTimestamp64Micro(created_at) >= {children_since:Int64} AS is_child
-    FROM branches FINAL
-    WHERE project = {project:String}
-        AND ({all:Bool} OR run_id IN {run_ids:Array(String)}
-            OR run_id IN (
-                SELECT run_id
-                FROM branches
-                WHERE project = {project:String} AND {children_of:String} != '' AND parent_run_id = {children_of:String}
-                    AND toUnixTimestamp64Micro(created_at) >= {children_since:Int64}))
-) AS b
+    {all:Bool} OR length(b.lineage_run_id) <= 32 OR branch IN {numbers:Array(UInt32)} AS is_wanted,
+    if(is_wanted, b.lineage_run_id, []) AS lineage_run_id,
+    if(is_wanted, b.lineage_branch, []) AS lineage_branch,
+    if(is_wanted, b.lineage_upto, []) AS lineage_upto
+FROM branches AS b FINAL
+WHERE project = {project:String} AND ({all:Bool} OR run_id IN {run_ids:Array(String)})
 ORDER BY created_at, run_id, branch
