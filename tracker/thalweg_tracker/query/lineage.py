@@ -68,15 +68,16 @@ def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Se
     """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`."""
     found = _read_origins(engine, project, [*refs, *also])
     present = [ref for ref in also if ref.run_id in found and (ref.branch is None or ref.branch in found[ref.run_id])]
-    chosen = [
-        (found[ref.run_id], Branch(ref.run_id, _choose(project, ref, found.get(ref.run_id, {}))))
-        for ref in (*refs, *present)
-    ]
-    of_parents = [branch for origins, branch in chosen if origins[branch.number].parent is not None]
-    lineages = read_lineages(engine, project, of_parents)
+    chosen = [_choose(project, ref, found.get(ref.run_id, {})) for ref in (*refs, *present)]
+    forked = [branch for branch in chosen if found[branch.run_id][branch.number].parent is not None]
+    lineages = read_lineages(engine, project, forked)
     return [
-        view_of(project, lineages.get(branch, root(branch)), tuple(origins[number] for number in sorted(origins)))
-        for origins, branch in chosen
+        view_of(
+            project,
+            lineages.get(branch, root(branch)),
+            tuple(origin for _, origin in sorted(found[branch.run_id].items())),
+        )
+        for branch in chosen
     ]
 
 
@@ -102,8 +103,8 @@ def _origin(row: dict[str, Any]) -> BranchOrigin:
     )
 
 
-def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> int:
-    """The number of the branch that is meant. Raises NotFoundError."""
+def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> Branch:
+    """The branch that is meant. Raises NotFoundError."""
     if not found:
         raise NotFoundError(
             "run_not_found",
@@ -111,11 +112,12 @@ def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> int:
             "GET /api/v1/projects/{project}/runs lists the runs.",
         )
     if ref.branch is None:
-        return max(found, key=lambda number: (number > 0, found[number].created_at, number))
+        newest = max(found, key=lambda number: (number > 0, found[number].created_at, number))
+        return Branch(ref.run_id, newest)
     if ref.branch not in found:
         numbers = ", ".join(map(str, sorted(found)))
         raise NotFoundError("branch_not_found", f"run {ref.run_id!r} has no branch {ref.branch}: it has {numbers}")
-    return ref.branch
+    return Branch(ref.run_id, ref.branch)
 
 
 def view_of(project: str, lineage: Lineage, branches: tuple[BranchOrigin, ...] = ()) -> RunView:
