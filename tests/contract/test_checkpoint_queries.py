@@ -21,6 +21,7 @@ from thalweg_tracker.model.keys import metric_key, run_key
 from thalweg_tracker.query.checkpoint_advice import observe
 from thalweg_tracker.query.checkpoint_values import read_values
 from thalweg_tracker.query.checkpoints import find_steps, read_manifests, read_texts, walk
+from thalweg_tracker.objects.keys import comparable
 from thalweg_tracker.query.lineage import RunView, view_of
 from thalweg_tracker.sql import load
 from thalweg_tracker.upkeep.verify import CHECKS
@@ -135,5 +136,5 @@ def test_costs_and_failures(filled: Engine) -> None:
 def test_pointers_near_a_place(filled: Engine) -> None:
     """Those below it, and those that it lies in."""
     for begin, expected in (("s3://b/2", {20.0, 25.0}), ("s3://b/20/x/y", {20.0}), ("s3://c", set())):
-        rows = filled.query(load("checkpoint_references"), {"begin": begin}).to_pylist()
+        rows = filled.query(load("checkpoint_references"), {"begin": comparable(begin)}).to_pylist()
         assert {row["step"] for row in rows} == expected
