@@ -18,10 +18,10 @@ from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.lineage.chain import Branch, extend, root
 from thalweg_tracker.model.keys import metric_key, run_key
+from thalweg_tracker.objects.keys import comparable
 from thalweg_tracker.query.checkpoint_advice import observe
 from thalweg_tracker.query.checkpoint_values import read_values
 from thalweg_tracker.query.checkpoints import find_steps, read_manifests, read_texts, walk
-from thalweg_tracker.objects.keys import comparable
 from thalweg_tracker.query.lineage import RunView, view_of
 from thalweg_tracker.sql import load
 from thalweg_tracker.upkeep.verify import CHECKS
