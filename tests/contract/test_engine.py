@@ -1,7 +1,6 @@
 """What every engine guarantees: inserts, answers, streams, errors, threads."""
 
 import math
-import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,10 +46,11 @@ def test_texts_come_back(engine: Engine) -> None:
     assert round_trip(engine, "String", pa.array(NASTY_TEXTS)).to_pylist() == NASTY_TEXTS
 
 
-def test_floats_come_back_bit_by_bit(engine: Engine) -> None:
-    """A float column keeps each bit: NaN and what it carries, infinities, -0.0, denormals."""
-    odd_nan = struct.unpack("<d", bytes.fromhex("010000000000f8ff"))[0]
-    values = np.array([*NASTY_FLOATS, odd_nan])
+@pytest.mark.parametrize("count", [1, 500, 20_000])
+def test_floats_come_back_bit_by_bit(engine: Engine, count: int) -> None:
+    """A float column keeps each bit, in inserts of any size: NaN, infinities, -0.0, denormals."""
+    drawn = np.random.default_rng(1).integers(0, 2**64, count, np.uint64, endpoint=False).view(np.float64)
+    values = np.array([*NASTY_FLOATS, *drawn[~np.isnan(drawn)]])
     back = round_trip(engine, "Float64 CODEC(Gorilla, ZSTD(1))", pa.array(values)).to_numpy()
     assert back.view(np.uint64).tolist() == values.view(np.uint64).tolist()
 
@@ -101,15 +101,26 @@ def test_an_empty_table(engine: Engine) -> None:
     assert count(engine) == 0
 
 
-def test_a_refused_insert_leaves_nothing(engine: Engine) -> None:
-    """An insert is atomic: one bad row among a million, the last, and no row is there."""
-    numbers_table(engine, ", CONSTRAINT small CHECK x < 999999")
+@pytest.mark.parametrize("good", [9, 999_999])
+def test_a_refused_insert_leaves_nothing(engine: Engine, good: int) -> None:
+    """An insert is atomic: one bad row among ten or a million, the last, and no row is there."""
+    numbers_table(engine, f", CONSTRAINT small CHECK x < {good}")
     with pytest.raises(EngineError) as refused:
-        engine.insert("t", numbers_rows(range(1_000_000)))
+        engine.insert("t", numbers_rows(range(good + 1)))
     assert refused.value.code == 469
     assert count(engine) == 0
-    engine.insert("t", numbers_rows(range(999_999)))
-    assert count(engine) == 999_999
+    engine.insert("t", numbers_rows(range(good)))
+    assert count(engine) == good
+
+
+@pytest.mark.parametrize("rows", [1, 100_000])
+def test_an_insert_that_a_view_refuses(engine: Engine, rows: int) -> None:
+    """A materialized view that fails makes the insert fail."""
+    numbers_table(engine)
+    engine.execute("CREATE MATERIALIZED VIEW v ENGINE = MergeTree ORDER BY y AS SELECT throwIf(x >= 0) AS y FROM t")
+    with pytest.raises(EngineError) as refused:
+        engine.insert("t", numbers_rows(range(rows)))
+    assert refused.value.code == 395
 
 
 @pytest.mark.parametrize(("table", "code"), [("absent", 60), ("t", 0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -233,7 +233,6 @@ class NewRun(BaseModel):
     config: dict[str, Any] = {}
 
 
-LATEST_CHECKPOINT: Final = "latest-checkpoint"
 ForkStep = Annotated[float, Field(allow_inf_nan=False)] | Literal["latest-checkpoint"]
 
 

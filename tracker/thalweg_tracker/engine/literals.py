@@ -1,10 +1,13 @@
-"""Python values as the text of ClickHouse parameters, and names as quoted identifiers. Pure."""
+"""Python values as the text of ClickHouse parameters and data, and names as quoted identifiers. Pure."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
+
+import pyarrow as pa
 
 from thalweg_tracker.engine.contract import Parameters, Scalar
 from thalweg_tracker.errors import RejectedError
@@ -29,6 +32,20 @@ def parameter_texts(parameters: Parameters) -> Mapping[str, str]:
 def between_quotes(text: str) -> str:
     """A text as it stands between the quotes of an SQL literal."""
     return text.translate(_QUOTED)
+
+
+def rows_as_json(rows: pa.Table) -> str:
+    """Rows as JSON lines, as the data of an INSERT. Every value comes back as it was, but for what a NaN carries."""
+    columns = [_json_values(column) for column in rows.columns]
+    lines = (json.dumps(dict(zip(rows.column_names, row, strict=True))) for row in zip(*columns, strict=True))
+    return "\n".join(lines).replace(";", "\\u003b")  # chDB ends the data of a statement at it; it stands in texts only
+
+
+def _json_values(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us")).cast(pa.string())  # 2026-11-24 10:00:00.000000
+    values: list[Any] = column.to_pylist()
+    return [dict(pairs) for pairs in values] if pa.types.is_map(column.type) else values
 
 
 def _encodable(name: str, text: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.engine.together import together
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segments
 from thalweg_tracker.lineage.tree import START, Kind
@@ -84,7 +86,8 @@ def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Se
 def _read_origins(engine: Engine, project: str, refs: Sequence[RunRef]) -> dict[str, dict[int, BranchOrigin]]:
     """How the branches of some runs began, by run and number."""
     where: Parameters = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in refs))}
-    rows = engine.query(load("run_branches"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    read = (partial(engine.query, load(name), where, limits.QUERY_TIMEOUT_S) for name in ("runs_named", "origins"))
+    rows = [row for answer in together(*read) for row in answer.to_pylist()]
     found: dict[str, dict[int, BranchOrigin]] = {}
     # What tells of an origin comes last, and stands; of the others the earliest time does.
     for row in sorted(rows, key=lambda row: (row["version"], -row["created_at"].timestamp())):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from thalweg_tracker.engine.contract import Engine, Parameters
@@ -84,19 +85,18 @@ class Branches:
         began_us: int,
         *,
         above: Lineage | None = None,
-        is_fresh: bool = False,
     ) -> Registered:
         """A new run that continues another after a step. Raises RejectedError if it is there otherwise; EngineError.
 
         A run that began from nothing gains the history, if it has no points of its own there: its continuation may
         have come first. `above`: the parent's lineage, where the caller has just read it, and has seen that the new
-        run is not there. `is_fresh`: its id was just made up, so that nothing can continue it yet.
+        run is not there.
         """
         if parent_run_id == run_id:
             raise RejectedError("own_fork", f"cannot fork run {run_id} from itself", "Rewind it, or choose another id.")
         origin = Origin(Branch(run_id), "fork", parent_run_id, parent_branch, step, "", began_us)
         if above is not None:
-            registered, present = self._register(project, origin, extended(above, origin), is_fresh=is_fresh)
+            registered, present = self._register(project, origin, extended(above, origin))
         else:
             known = load_known(self._engine, project, [run_id, parent_run_id])
             found = known.tree.origin(origin.branch)
@@ -108,6 +108,25 @@ class Branches:
                 registered, present = self._register(project, origin, known.lineage_of(origin))
         _check_same_fork(origin, present, registered)
         return registered
+
+    def fork_fresh(
+        self, project: str, run_id: str, above: Lineage, step: float, began_us: int
+    ) -> tuple[Registered, Callable[[], None]]:
+        """A fork of the last branch of a lineage, as it was just read, under an id just made up: nobody else claims it.
+
+        Returns it with the check that must follow: whether the lineage was mended meanwhile. Raises EngineError.
+        """
+        parent = above[-1].branch
+        origin = Origin(Branch(run_id), "fork", parent.run_id, parent.number, step, "", began_us)
+        lineage = extended(above, origin)
+        write_branches(self._engine, project, [(origin, lineage)], _REPAIR - _now_us())
+
+        def check() -> None:
+            if load_named(self._engine, project, [origin.branch, parent]).is_wrong_about(origin.branch):
+                self._repair(project)
+
+        key = run_key(project, run_id)
+        return Registered(origin.branch, key, origin.kind, lineage, began_us), check
 
     def rewind(
         self,
@@ -167,9 +186,7 @@ class Branches:
         where: Parameters = {"project": project, "run": key, "rank": rank}
         return bool(self._engine.query(load("rank_has_written"), where)["writers"][0].as_py())
 
-    def _register(
-        self, project: str, origin: Origin, lineage: Lineage, *, is_fresh: bool = False
-    ) -> tuple[Registered, Origin]:
+    def _register(self, project: str, origin: Origin, lineage: Lineage) -> tuple[Registered, Origin]:
         """Writes a branch, then mends whatever it, or what came meanwhile, made wrong. Returns the row that stands."""
         branch = origin.branch
         near = list({branch.run_id, origin.parent_run_id or branch.run_id})
@@ -178,7 +195,7 @@ class Branches:
         since_us = origin.created_us if origin.kind == "rewind" else 0
         with _one_by_one:
             write_branches(self._engine, project, [(origin, lineage)], _REPAIR - _now_us())
-            children = [] if is_fresh else children_since(self._engine, project, branch.run_id, since_us)
+            children = children_since(self._engine, project, branch.run_id, since_us)
             if origin.parent_branch is not None and not children:  # nobody else is concerned
                 known = load_named(self._engine, project, named)
             else:
