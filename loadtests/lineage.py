@@ -13,108 +13,23 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadtests.asking import Asking, timed_ms
+from loadtests.filling import INSERT_POINTS, PROJECT, Filler
 from loadtests.report import Report
 from thalweg.testing import running_server
-from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate
-from thalweg_tracker.ingest.assemble import assemble
-from thalweg_tracker.ingest.checkpoints import checkpoint_rows
-from thalweg_tracker.ingest.decode import FrameBlock, StreamSchema, Writer
-from thalweg_tracker.ingest.events import RUNS
-from thalweg_tracker.ingest.registry import Registry
-from thalweg_tracker.lineage.chain import Branch, Lineage, extend, root
-from thalweg_tracker.lineage.tree import Origin
-from thalweg_tracker.model.keys import WriterKey, metric_key, run_key
-from thalweg_tracker.runs.store import write_branches
+from thalweg_tracker.lineage.chain import Branch, extend, root
 
-PROJECT = "bench"
-START_US = 1_750_000_000_000_000
 WIDE_METRICS = 1000
-INSERT_POINTS = 500_000
-
-
-class Filler:
-    """Writes what the ingest would write."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._registry = Registry(engine)
-
-    def log(self, run_id: str, names: list[str], steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-        """Points of a run: values[i, j] at steps[i] of names[j]. The run has to be there."""
-        self.log_runs(names, [(run_id, steps, values)])
-
-    def log_runs(self, names: list[str], runs: list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]) -> None:
-        """The same of several runs, as (run, steps, values)."""
-        pairs = sorted((metric_key(name), column) for column, name in enumerate(names))
-        keys = np.array([key for key, _ in pairs], np.uint64)
-        order = np.array([column for _, column in pairs], np.intp)
-        schema = StreamSchema(keys, order, np.zeros(len(names), np.bool_), len(names))
-        self._registry.register_names(PROJECT, [(metric_key(name), name) for name in names])
-        blocks: list[FrameBlock] = []
-        waiting = 0
-        frames = max(1, INSERT_POINTS // len(names))
-        for run_id, steps, values in runs:
-            writer = self._writer(run_id)
-            for start in range(0, len(steps), frames):
-                part = slice(start, start + frames)
-                times = START_US + np.arange(start, start + len(steps[part]), dtype=np.int64)
-                blocks.append(FrameBlock(writer, schema, steps[part], times, values[part], False, False))
-                waiting += blocks[-1].points
-                if waiting >= INSERT_POINTS:
-                    self._insert(blocks)
-                    blocks, waiting = [], 0
-        self._insert(blocks)
-
-    def _insert(self, blocks: list[FrameBlock]) -> None:
-        if blocks:
-            rows = assemble(blocks)
-            self._engine.insert("points", rows.points)
-            self._engine.insert("series_stats_feed", rows.stats)
-
-    def _writer(self, run_id: str) -> Writer:
-        key = run_key(PROJECT, run_id)
-        return Writer(PROJECT, run_id, 0, key, 0, f"{key:016x}" * 2, WriterKey(key))
-
-    def add_runs(self, run_ids: list[str]) -> None:
-        """Runs from nothing."""
-        rows = [(PROJECT, run_id, 0, run_key(PROJECT, run_id), START_US) for run_id in run_ids]
-        table = [dict(zip(RUNS.names, row, strict=True)) for row in rows]
-        self._engine.insert("runs", pa.Table.from_pylist(table, schema=RUNS))
-
-    def add_forks(self, forks: list[tuple[str, str, float, Lineage]]) -> None:
-        """Forks: run, parent, step, its lineage."""
-        made = [
-            (Origin(Branch(run_id), "fork", parent, 0, step, "", START_US + place), lineage)
-            for place, (run_id, parent, step, lineage) in enumerate(forks)
-        ]
-        write_branches(self._engine, PROJECT, made, version=1)
-
-    def add_checkpoints(self, run_id: str, steps: range, uri: str) -> None:
-        """A complete checkpoint at each step."""
-        durable = pb.CheckpointSaved.DURABLE
-        saved = [
-            pb.Event(
-                time_us=START_US + step,
-                checkpoint=pb.CheckpointSaved(
-                    step=step, kind="full", uri=uri, state=durable, shards=1, saved_us=START_US + step
-                ),
-            )
-            for step in steps
-        ]
-        key = run_key(PROJECT, run_id)
-        self._engine.insert("checkpoints", checkpoint_rows((PROJECT, key, event) for event in saved))
 
 
 def fill(engine: Engine, options: argparse.Namespace, some_file: Path) -> None:
@@ -175,42 +90,6 @@ def fill_tree(filler: Filler, leaves: int) -> None:
     filler.add_forks(made)
     owns = [(run_id, np.arange(step + 1, step + 21, dtype=np.float64)) for run_id, _, step, _ in made]
     filler.log_runs(["loss"], [(run_id, own, -loss(own)[:, None]) for run_id, own in owns])
-
-
-def timed_ms(call: Callable[[], Any], repeats: int, check: Callable[[Any], None]) -> float:
-    """Median over calls in a row, after one that warms up. Each answer is checked, outside of the time."""
-    check(call())
-    took = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        answer = call()
-        took.append((time.perf_counter() - begin) * 1e3)
-        check(answer)
-    return statistics.median(took)
-
-
-class Asking:
-    """Requests over one connection."""
-
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=f"{url}/api/v1/projects/{PROJECT}", timeout=60)
-
-    def get(self, path: str, **query: Any) -> Any:
-        """The answer to GET."""
-        return self._answer(self._http.get(path, params=query))
-
-    def post(self, path: str, body: Any) -> Any:
-        """The answer to POST."""
-        return self._answer(self._http.post(path, json=body))
-
-    def series(self, run_id: str, points: int | None) -> Any:
-        """The one series `loss` of a run."""
-        (found,) = self.post("/series", {"runs": [run_id], "metrics": ["loss"], "points": points})["series"]
-        return found
-
-    def _answer(self, answer: httpx.Response) -> Any:
-        assert answer.is_success, answer.text
-        return answer.json()
 
 
 def measure_forks(asking: Asking, repeats: int) -> float:
@@ -289,7 +168,7 @@ def measure_resolve(asking: Asking, repeats: int, *, verify: bool) -> float:
 
 def measure(url: str, report: Report, options: argparse.Namespace) -> None:
     """Everything, in several rounds."""
-    asking = Asking(url)
+    asking = Asking(url, PROJECT)
     rounds: list[dict[str, float]] = [dict(one_round(asking, options)) for _ in range(options.rounds)]
     wanted = {
         "fork": "under 20",

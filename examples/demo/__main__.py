@@ -19,10 +19,11 @@ from typing import Final
 
 from rich.console import Console
 
+from examples.demo.afterwards import check_f1, define_f1, show_f1
 from examples.demo.comparison import report
 from examples.demo.errors import DemoError, FolderError
 from examples.demo.folder import DATA, prepare_folder, show_log_tails, spool_is_empty
-from examples.demo.history import check_history, make_history, show_history
+from examples.demo.history import FORK, RUN, check_history, make_history, show_history
 from examples.demo.server import START_TIMEOUT_S, Server, health, wait_for
 from examples.demo.training import train
 from examples.reading import Project
@@ -59,7 +60,7 @@ def main() -> int:
         if not isinstance(error, FolderError):
             show_log_tails(console)
         return 1
-    console.rule("6. Go on", align="left")
+    console.rule("7. Go on", align="left")
     show_next_steps(console)
     console.print(f"all checks passed, in {time.monotonic() - started_s:.0f} s", style="bold green")
     return 0
@@ -94,6 +95,11 @@ def tell(console: Console, server: Server) -> None:
     check_history(project, "fast")
     show_history(console, project)
 
+    console.rule("6. A metric that nobody logged", align="left")
+    define_f1(project)
+    check_f1(project, [*TRAININGS, RUN, FORK])
+    show_f1(console, project)
+
 
 def show_next_steps(console: Console) -> None:
     """Prints commands that work from here."""
@@ -104,6 +110,7 @@ def show_next_steps(console: Console) -> None:
         f"{prefix}thalweg up --data {DATA}": "serve these runs again; Ctrl-C stops it",
         f"{prefix}thalweg show {PROJECT}/base": "in another terminal: show one",
         f"{prefix}thalweg checkpoints {PROJECT}/base": "its checkpoints",
+        f"{prefix}thalweg query f1 --project {PROJECT} --filter 'last(f1) > 0.9' --plot": "curves of f1",
         f"{prefix}python -m examples.digits --lr 0.1": "record one more",
         f"{prefix}python -m examples.population": "16 runs that copy the best of them",
     }

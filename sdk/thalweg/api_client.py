@@ -15,6 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+from thalweg.carets import underlined
 from thalweg.errors import NotFoundError, ServerError, UnreachableError
 
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
@@ -56,6 +57,14 @@ class ApiClient:
         """The JSON answer to POST. `timeout_s`: of each wait of this one. Raises ServerError, NotFoundError."""
         return self._json(path, body, timeout_s)
 
+    def put(self, path: str, body: object) -> Any:
+        """The JSON answer to PUT. Raises ServerError, NotFoundError."""
+        return self._json(path, body, method="PUT")
+
+    def delete(self, path: str) -> None:
+        """Asks for DELETE, whose answer says nothing. Raises ServerError, NotFoundError."""
+        self._open(path, None, "application/json", method="DELETE").close()
+
     def post_for_arrow(self, path: str, body: object) -> bytes:
         """The whole answer to POST as an Arrow IPC stream. Raises ServerError, NotFoundError."""
         with self.stream_arrow(path, body) as stream:
@@ -70,8 +79,8 @@ class ApiClient:
         with self._open(path, body, ARROW_STREAM) as response:
             yield io.BufferedReader(_Body(response, self.url), _STREAM_BUFFER_BYTES)
 
-    def _json(self, path: str, body: object | None, timeout_s: float | None = None) -> Any:
-        with self._open(path, body, "application/json", timeout_s) as response:
+    def _json(self, path: str, body: object | None, timeout_s: float | None = None, method: str | None = None) -> Any:
+        with self._open(path, body, "application/json", timeout_s, method) as response:
             text = io.BufferedReader(_Body(response, self.url)).read()
         try:
             return json.loads(text)
@@ -80,11 +89,15 @@ class ApiClient:
                 f"cannot read the answer of {self.url}{path}: it is not JSON. Is this address a Thalweg server?"
             ) from error
 
-    def _open(self, path: str, body: object | None, accept: str, timeout_s: float | None = None) -> HTTPResponse:
+    def _open(
+        self, path: str, body: object | None, accept: str, timeout_s: float | None = None, method: str | None = None
+    ) -> HTTPResponse:
+        """The answer; `method` None: POST where there is a body, else GET."""
         request = Request(  # noqa: S310  # the scheme was checked by settings
             f"{self.url}/api/v1{path}",
             data=None if body is None else json.dumps(body).encode(),
             headers={"Accept": accept, "Content-Type": "application/json"},
+            method=method,
         )
         if self._token:
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
@@ -138,10 +151,27 @@ def run_path(project: str, run_id: str) -> str:
 
 
 def _as_server_error(error: HTTPError) -> ServerError:
+    kind = NotFoundError if error.code == 404 else ServerError
     try:
         told = json.loads(error.read())["error"]
-        message = told["message"] + (f". {told['hint']}" if told.get("hint") else "")
-    except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        message = f"{error.url}: {error.code} {error.reason}"
-    kind = NotFoundError if error.code == 404 else ServerError
-    return kind(message)
+        message = _sentences(told["message"], told.get("hint"))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, HTTPException):
+        return kind(f"{error.url}: {error.code} {error.reason}")
+    span, expression = _span(told), str(told.get("expression") or "")
+    if span and expression:
+        message += "\n" + underlined(expression, span)
+    return kind(message, code=str(told.get("code", "")), span=span, expression=expression)
+
+
+def _sentences(message: str, hint: str | None) -> str:
+    if not hint:
+        return message
+    return f"{message} {hint}" if message.endswith((".", "?", "!")) else f"{message}. {hint}"
+
+
+def _span(told: dict[str, Any]) -> tuple[int, int] | None:
+    """The part of an expression that an error is about, if it is about one."""
+    match told.get("span"):
+        case [int(start), int(end)]:
+            return start, end
+    return None

@@ -34,7 +34,20 @@ class CheckpointError(ThalwegError):
 
 
 class ServerError(ThalwegError):
-    """The server's answer was an error, or there was none."""
+    """The server's answer was an error, or there was none.
+
+    `code`: the server's name for it, which programs may rely on; empty where there was no answer. Of an expression
+    that cannot be used also its text, `expression`, and the part of that it is about: `span`, from and up to which
+    character.
+    """
+
+    def __init__(
+        self, message: str, *, code: str = "", span: tuple[int, int] | None = None, expression: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.span = span
+        self.expression = expression
 
 
 class NotFoundError(ServerError):

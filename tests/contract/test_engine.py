@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.engines import NASTY_FLOATS, NASTY_TEXTS, opened
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.failures import read_too_much, took_too_long
 from thalweg_tracker.errors import EngineBusyError, EngineError, RejectedError
 from thalweg_tracker.model.settings import Store
 
@@ -340,6 +342,32 @@ def test_a_query_that_takes_too_long(engine: Engine) -> None:
     assert ended.value.code == 159
     setting = engine.query("SELECT value FROM system.settings WHERE name = 'max_execution_time'")
     assert setting["value"].to_pylist() == ["0"]
+
+
+def test_a_stream_that_takes_too_long(engine: Engine) -> None:
+    """A stream past its timeout is ended, before its first batch or between two; the engine stays usable."""
+    for sql in (FOREVER, "SELECT number AS x FROM numbers(1000000000000)"):
+        with pytest.raises(EngineBusyError) as ended:
+            deque(engine.stream(sql, timeout_s=0.1), maxlen=0)
+        assert took_too_long(ended.value)
+    assert [batch.to_pylist() for batch in engine.stream("SELECT 1 AS x", timeout_s=60)] == [[{"x": 1}]]
+
+
+def test_a_query_that_reads_too_much(engine: Engine) -> None:
+    """A query or stream that would read more rows than it may is refused; one that reads as many is answered."""
+    numbers_table(engine)
+    engine.insert("t", numbers_rows(range(100_000)))
+    sql = "SELECT x FROM t UNION ALL SELECT x FROM t WHERE x < {x:UInt64}"
+    calls: list[Callable[[int], int]] = [
+        lambda most: engine.query(sql, {"x": 100_000}, 60, most).num_rows,
+        lambda most: sum(batch.num_rows for batch in engine.stream(sql, {"x": 100_000}, 60, most)),
+    ]
+    for call in calls:
+        with pytest.raises(EngineError) as refused:
+            call(199_999)
+        assert read_too_much(refused.value)
+        assert not isinstance(refused.value, EngineBusyError)
+        assert call(200_000) == 200_000
 
 
 def test_a_failed_answer_does_not_leak_into_the_next(engine: Engine) -> None:

@@ -34,6 +34,8 @@ def test_the_demo_trains_reads_back_and_ends_well(tmp_path: Path) -> None:
         "`-- base (branch 1, newest)",
         "* base, x base (branch 0)",
         "How often to save? A save holds this training up for",
+        "2 * `val/precision` * `val/recall` / (`val/precision` + `val/recall`)",
+        "last(f1)",
         "all checks passed",
     ):
         assert expected in done.stdout, done.stdout

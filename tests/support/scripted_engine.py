@@ -42,7 +42,13 @@ class ScriptedEngine:
                 raise waiting.pop(0)
             self.inserts.append((table, rows))
 
-    def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
+    def query(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> pa.Table:
         """The answer, or the error."""
         self.queries.append(sql)
         if self.error is not None:
@@ -50,7 +56,13 @@ class ScriptedEngine:
         assert self.answer is not None
         return self.answer
 
-    def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
         """The batches, then the error."""
         yield from self.batches
         if self.fails_after_batches is not None:

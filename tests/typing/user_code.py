@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import thalweg
+import thalweg.query as q
 from thalweg.testing import MemoryTransport, running_server
 
 
@@ -38,3 +39,23 @@ def test_of_mine(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         print(server.url, server.client.get("/projects"))
     print(len(MemoryTransport().batches))
+
+
+def read_back() -> list[float]:
+    """Queries of a notebook."""
+    try:
+        q.set_metric("digits", "f1", "2 * precision * recall / (precision + recall)", "of the talk")
+        kind: str = q.check("digits", "ema(f1, 0.9)")["kind"]
+    except thalweg.ServerError as error:
+        print(error.code, error.span, error.expression)
+        return []
+    best: q.Table = q.runs("digits", filter='has_tag("baseline")', columns=["config.lr"], sort="-max(f1)", limit=5)
+    for row in best:
+        print(row["run_id"], row["config.lr"], kind)
+    curves = q.series("digits", runs=best, expressions="ema(f1, 0.9)", x="relative_time", points=200)
+    print(curves.pandas(), curves.polars(), curves.arrow(), len(curves), curves.columns)
+    for batch in q.stream("digits", runs=["a", ("b", 0)], metrics=["train/loss"], from_=1000):
+        print(batch)
+    print(q.metrics("digits", "a", prefix="train/"), q.custom_metrics("digits"))
+    q.delete_metric("digits", "f1")
+    return [float(value) for value in curves["mean"]]

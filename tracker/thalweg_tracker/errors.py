@@ -3,7 +3,8 @@
 TrackerError
 ├── SettingError         a setting is wrong: mend it
 ├── RejectedError        the request is wrong: HTTP 400 / 422, gRPC INVALID_ARGUMENT
-│   └── NotFoundError    it names something that is not there: HTTP 404
+│   ├── NotFoundError    it names something that is not there: HTTP 404
+│   └── ExpressionError  an expression in it is wrong: HTTP 400, with the place
 ├── EngineError          the database answered with an error: our fault, or its state
 │   ├── EngineBusyError      out of reach or out of room for now: try again
 │   └── EngineOwnedError     another process has the data folder
@@ -39,6 +40,16 @@ class RejectedError(TrackerError):
 
 class NotFoundError(RejectedError):
     """A request names something that is not there."""
+
+
+class ExpressionError(RejectedError):
+    """An expression that cannot be used. `span`: begin and end of the place in `text`, in characters; `fix`: what to write."""
+
+    def __init__(self, message: str, span: tuple[int, int], fix: str = "", text: str = "") -> None:
+        super().__init__("bad_expression", message, f"Write {fix}" if fix else "")
+        self.span = span
+        self.fix = fix
+        self.text = text
 
 
 class EngineError(TrackerError):

@@ -25,6 +25,8 @@ _COMMANDS: Final = {
     "runs": ("thalweg.cli.runs:runs", "List runs: of one project, or the newest of all."),
     "show": ("thalweg.cli.show:show", "Show one run: config, health, metrics."),
     "tail": ("thalweg.cli.tail:tail", "Print the last points of a run, and new ones as they come."),
+    "query": ("thalweg.cli.query:query", "Compute expressions over runs: series, or a value a run."),
+    "metric": ("thalweg.cli.metric:metric", "Make, list and remove custom metrics."),
     "tree": ("thalweg.cli.tree:tree", "Draw which runs of a project continue which."),
     "fork": ("thalweg.cli.fork:fork", "Make a run that continues another one after a step."),
     "checkpoints": ("thalweg.cli.checkpoints:checkpoints", "List a run's checkpoints, check them, delete old ones."),

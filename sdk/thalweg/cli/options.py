@@ -16,6 +16,9 @@ url_option: Final = click.option(
 project_option: Final = click.option(
     "--project", "-p", envvar="THALWEG_PROJECT", metavar="P", help="Project of the run.  [default: THALWEG_PROJECT]"
 )
+needed_project_option: Final = click.option(
+    "--project", "-p", envvar="THALWEG_PROJECT", metavar="P", required=True, help="Project.  [default: THALWEG_PROJECT]"
+)
 branch_option: Final = click.option(
     "--branch", type=click.IntRange(0), metavar="N", help="Branch of a run that was rewound.  [default: the newest]"
 )

@@ -34,6 +34,15 @@ def console(file: IO[str] | None = None, width: int | None = None) -> Console:
     return Console(file=target, width=width, markup=False, highlight=False, emoji=False)
 
 
+def takes(text: str) -> bool:
+    """Whether stdout can have these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def print_json(document: object) -> None:
     """One JSON document on one line of stdout."""
     click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))

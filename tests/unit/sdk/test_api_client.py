@@ -38,7 +38,7 @@ def playing(script: Script) -> Iterator[ApiClient]:
             self.wfile.write(script.answers.pop(0))
             self.close_connection = True
 
-        do_POST = do_GET
+        do_POST = do_PUT = do_DELETE = do_GET
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         script.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -140,6 +140,8 @@ def test_json_that_breaks_off_is_an_error(body: bytes) -> None:
     [
         ("400 Bad Request", ServerError, {"error": {"code": "c", "message": "no", "hint": "Do."}}, "no. Do."),
         ("400 Bad Request", ServerError, {"error": {"code": "c", "message": "no", "hint": ""}}, "no"),
+        ("400 Bad Request", ServerError, {"error": {"code": "c", "message": "no?", "hint": "Do."}}, "no? Do."),
+        ("400 Bad Request", ServerError, {"error": {"code": "c", "message": 7, "hint": "Do."}}, "400 Bad Request"),
         ("404 Not Found", NotFoundError, {"error": {"code": "c", "message": "none", "hint": ""}}, "none"),
         ("502 Bad Gateway", ServerError, b"<html>", "/api/v1/x: 502 Bad Gateway"),
         ("500 Oops", ServerError, {"error": "text"}, "/api/v1/x: 500 Oops"),
@@ -150,6 +152,37 @@ def test_errors_of_the_server(status: str, kind: type[ServerError], body: object
         client.get("/x")
     assert type(caught.value) is kind
     assert str(caught.value).endswith(message)
+
+
+def test_put_sends_json_and_delete_takes_an_empty_answer() -> None:
+    """204 has no body."""
+    script = Script(answer({"a": 1}), b"HTTP/1.1 204 No Content\r\n\r\n")
+    with playing(script) as client:
+        assert client.put("/x", {"b": 2}) == {"a": 1}
+        client.delete("/x/y")
+    assert [(method, path, body) for method, path, _, body in script.requests] == [
+        ("PUT", "/api/v1/x", b'{"b": 2}'),
+        ("DELETE", "/api/v1/x/y", b""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "span", "shown"),
+    [
+        ({"span": [0, 3], "expression": "bad"}, (0, 3), ["no", "  bad", "  ^^^"]),
+        ({"span": [0, 3]}, (0, 3), ["no"]),
+        ({"span": None, "expression": "bad"}, None, ["no"]),
+        ({"span": "text", "expression": "bad"}, None, ["no"]),
+    ],
+)
+def test_an_error_in_an_expression(fields: dict[str, Any], span: tuple[int, int] | None, shown: list[str]) -> None:
+    """It is shown where the server tells text and place; whatever the server says, the error is one."""
+    body = {"error": {"code": "bad_expression", "message": "no", "hint": "", **fields}}
+    with playing(Script(answer(body, "400 Bad Request"))) as client, pytest.raises(ServerError) as caught:
+        client.post("/x", {})
+    error = caught.value
+    assert (error.code, error.span, error.expression) == ("bad_expression", span, fields.get("expression", ""))
+    assert str(error).splitlines() == shown
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import binascii
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -34,13 +34,24 @@ def json_column(values: NDArray[Any]) -> NDArray[Any] | list[float | str]:
     return np.ascontiguousarray(values)
 
 
-def series_json(table: pa.Table | None, order: dict[tuple[str, int, str], int], *, with_time: bool) -> bytes:
+_LABELS: Final = ("run_id", "branch", "group", "name")
+
+
+def series_json(
+    table: pa.Table | None,
+    order: dict[tuple[Any, ...], int],
+    *,
+    with_time: bool,
+    groups: Sequence[dict[str, Any]] | None = None,
+) -> bytes:
     """The answer to POST /series, from rows in long form, ordered within each series.
 
-    `order`: the place of each (run_id, branch, name).
+    `order`: the place of each (run_id, branch, name), or of each (group, name).
     """
     series = [] if table is None else list(_split(table, with_time=with_time))
-    series.sort(key=lambda one: (order[one["run_id"], one["branch"], one["name"]], one.get("rank", 0)))
+    series.sort(key=lambda one: (order[tuple(one[name] for name in _LABELS if name in one)], one.get("rank", 0)))
+    if groups is not None:
+        series = [{**one, "group": groups[one["group"]]} for one in series]
     return orjson.dumps({"series": series}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -48,7 +59,7 @@ def _split(table: pa.Table, *, with_time: bool) -> Iterator[dict[str, Any]]:
     """One mapping a series: its labels, then its columns."""
     if not table.num_rows:
         return
-    labels = [name for name in ("run_id", "branch", "name", "rank") if name in table.schema.names]
+    labels = [name for name in (*_LABELS, "rank") if name in table.schema.names]
     codes = [_codes(table.column(name)) for name in labels]
     changes = np.zeros(table.num_rows, bool)
     changes[0] = True
@@ -105,24 +116,43 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-def to_cursor(*place: str | int) -> str:
+def to_cursor(*place: str | int | float) -> str:
     """A place in a list as an opaque text."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
+def from_place(cursor: str) -> tuple[int | float | str, ...]:
+    """The place that a cursor names, of numbers and texts. Raises RejectedError."""
+    place = _read_cursor(cursor)
+    if place is None or not all(type(value) in (int, float, str) and _is_bindable(value) for value in place):
+        raise _bad_cursor(cursor)
+    return tuple(place)
+
+
 def from_cursor(cursor: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
     """The place that a cursor names, of these types. Raises RejectedError."""
+    place = _read_cursor(cursor)
+    if place is None or tuple(map(type, place)) != kinds or not all(map(_is_bindable, place)):
+        raise _bad_cursor(cursor)
+    return tuple(place)
+
+
+def _read_cursor(cursor: str) -> list[Any] | None:
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if isinstance(place, list) and tuple(map(type, place)) == kinds and all(map(_is_bindable, place)):
-            return tuple(place)
     except (ValueError, RecursionError, binascii.Error):
-        pass
-    raise RejectedError("bad_cursor", f"cannot read the cursor {cursor[:60]!r}", "Use next_cursor of the page before.")
+        return None
+    return place if isinstance(place, list) else None
 
 
-def _is_bindable(value: str | int) -> bool:
+def _bad_cursor(cursor: str) -> RejectedError:
+    return RejectedError("bad_cursor", f"cannot read the cursor {cursor[:60]!r}", "Use next_cursor of the page before.")
+
+
+def _is_bindable(value: str | int | float) -> bool:
     """Whether the database can take it: an Int64, or text without half of a surrogate pair."""
+    if isinstance(value, float):
+        return True
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

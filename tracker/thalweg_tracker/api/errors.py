@@ -1,4 +1,4 @@
-"""Every error in one shape: {"error": {"code", "message", "hint"}}."""
+"""Every error in one shape: {"error": {"code", "message", "hint"}}, of an expression with its place."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from thalweg_tracker.api.models import ErrorAnswer
+from thalweg_tracker.engine.failures import read_too_much
 from thalweg_tracker.errors import (
     EngineBusyError,
     EngineError,
+    ExpressionError,
     NotFoundError,
     ObjectStoreError,
     ObjectStoreFullError,
     RejectedError,
 )
+from thalweg_tracker.model import limits
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +38,8 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _answer(status: int, code: str, message: str, hint: str = "") -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message, "hint": hint}}, status)
+def _answer(status: int, code: str, message: str, hint: str = "", **more: Any) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message, "hint": hint, **more}}, status)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -46,6 +49,10 @@ def add_handlers(app: FastAPI) -> None:
     def rejected(request: Request, error: RejectedError) -> JSONResponse:
         status = 404 if isinstance(error, NotFoundError) else 400
         return _answer(status, error.code, error.message, error.hint)
+
+    @app.exception_handler(ExpressionError)
+    def misspelt(request: Request, error: ExpressionError) -> JSONResponse:
+        return _answer(400, error.code, error.message, error.hint, span=list(error.span), expression=error.text)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -76,6 +83,9 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(EngineError)
     def failed(request: Request, error: EngineError) -> JSONResponse:
+        if read_too_much(error):
+            message = f"the expressions read more than {limits.EXPRESSION_POINTS_MAX:,} stored points"
+            return _answer(400, "too_many_points", message, "Ask for fewer runs, with a filter, or for fewer metrics.")
         log.error("%s %s", request.method, request.url.path, exc_info=error)
         return _answer(500, "database_error", "the database could not answer; the server's log says why")
 

@@ -17,10 +17,13 @@ Number = Annotated[
 ]
 """A float64; NaN and infinities are strings in JSON."""
 BranchKind = Literal["start", "fork", "rewind"]
+ExpressionKind = Literal["series", "bool_series", "number", "string", "bool", "any"]
+"""`any`: an attribute, whose type each run has for itself."""
 RunStatus = Literal["created", "running", "finished", "failed", "killed", "lost"]
 """`created`: a fork that nothing has written to yet."""
 MetricName = Annotated[str, Field(min_length=1, max_length=wire_limits.METRIC_NAME_MAX_BYTES)]
 BranchNumber = Annotated[int, Field(ge=0, lt=2**32)]
+Expression = Annotated[str, Field(min_length=1, max_length=limits.EXPRESSION_MAX_CHARS)]
 RunId = Annotated[str, Field(min_length=1, max_length=wire_limits.RUN_ID_MAX_BYTES)]
 
 
@@ -30,6 +33,8 @@ class ErrorBody(BaseModel):
     code: str
     message: str
     hint: str
+    span: tuple[int, int] | None = Field(default=None, description="place in `expression`, in characters")
+    expression: str | None = Field(default=None, description="the expression that is wrong, where one is")
 
 
 class ErrorAnswer(BaseModel):
@@ -178,27 +183,40 @@ class RunOnBranch(BaseModel):
 
 
 class SeriesQuery(BaseModel):
-    """Which series, which part of them, and how fine. Series that do not exist are left out of the answer."""
+    """Which series of which runs, logged or computed, and how fine. Those without points are left out of the answer."""
 
     model_config = ConfigDict(extra="forbid")
 
-    runs: list[RunId | RunOnBranch] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
-    metrics: list[MetricName] = Field(min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST)
-    x: Literal["step"] = "step"
-    from_step: float | None = Field(default=None, alias="from", description="first step, included", allow_inf_nan=False)
-    to_step: float | None = Field(default=None, alias="to", description="last step, included", allow_inf_nan=False)
+    runs: list[RunId | RunOnBranch] | None = Field(
+        default=None, min_length=1, max_length=limits.SERIES_MAX_PER_REQUEST, description="these, or those of `filter`"
+    )
+    filter: Expression | None = Field(default=None, description="a condition on runs")
+    metrics: list[MetricName] = Field(default=[], max_length=limits.SERIES_MAX_PER_REQUEST)
+    expressions: list[Expression] = Field(default=[], max_length=limits.EXPRESSIONS_PER_REQUEST)
+    x: Expression = Field(default="step", description="step, time, relative_time (seconds), or a series")
+    from_: float | None = Field(default=None, alias="from", description="least x, included", allow_inf_nan=False)
+    to: float | None = Field(default=None, description="greatest x, included", allow_inf_nan=False)
     points: int | None = Field(
         default=1000, ge=1, le=limits.BUCKETS_MAX, description="number of buckets; null for the exact points"
     )
     by_rank: bool = Field(default=False, description="one series a rank, instead of the mean over ranks")
     with_time: bool = Field(default=False, description="exact points: their times too, in microseconds")
+    group_by: list[Expression] = Field(
+        default=[],
+        max_length=limits.EXPRESSIONS_PER_REQUEST,
+        description="one series for all runs that agree in these: their mean and spread at each x",
+    )
 
 
 class Series(BaseModel):
-    """One series. Exact: x, value, and time if asked for. In buckets: x (first step in the bucket) and the others."""
+    """One series. Exact: x, value, and time if asked for. In buckets: x (the first in the bucket) and the others.
 
-    run_id: str
-    branch: int
+    Of a group of runs: x, mean, std, min, max over the runs that have a value there, n of them.
+    """
+
+    run_id: str | None = None
+    branch: int | None = None
+    group: dict[str, Any] | None = None
     name: str
     rank: int | None = None
     x: list[Number]
@@ -207,6 +225,7 @@ class Series(BaseModel):
     min: list[Number] | None = None
     max: list[Number] | None = None
     mean: list[Number] | None = None
+    std: list[Number] | None = None
     first: list[Number] | None = None
     last: list[Number] | None = None
     n: list[int] | None = None

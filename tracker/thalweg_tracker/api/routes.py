@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -16,8 +16,10 @@ from thalweg_tracker.api import models
 from thalweg_tracker.api.checkpoints import add_checkpoints, latest_checkpoint
 from thalweg_tracker.api.encode import ARROW_STREAM, arrow_bytes, from_cursor, series_json, to_cursor
 from thalweg_tracker.api.errors import RESPONSES
+from thalweg_tracker.api.expressions import add_expressions
 from thalweg_tracker.api.lineage import add_lineage, branch_line, lineage_steps
 from thalweg_tracker.api.parameters import Branch, Cursor, Limit, ProjectName, RunName
+from thalweg_tracker.api.questions import ask_series
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.model import limits
 from thalweg_tracker.objects.contract import ObjectStore
@@ -39,6 +41,7 @@ def make_router(engine: Engine, objects: ObjectStore | None, version: str, grpc_
     _add_lists(router, engine)
     _add_one_run(router, engine)
     _add_series(router, engine)
+    add_expressions(router, engine)
     add_lineage(router, engine, latest_checkpoint(engine, objects))
     add_checkpoints(router, engine, objects)
     return router
@@ -103,27 +106,21 @@ def _add_series(router: APIRouter, engine: Engine) -> None:
     )
     def series(project: ProjectName, query: models.SeriesQuery, request: Request) -> Response:
         """Reads many series at once: exact points, or buckets with min, max, mean, first and last value."""
-        asked = _series_request(engine, project, query)
+        asked, groups = ask_series(engine, project, query)
         if ARROW_STREAM in request.headers.get("accept", ""):
             return StreamingResponse(_arrow(engine, asked, query.with_time), media_type=ARROW_STREAM)
         table = series_queries.read_series(engine, asked)
         named = None if table is None else series_queries.with_names(table, asked)
-        pairs = [(view.run_id, view.branch, name) for view in asked.views for name in asked.metrics]
+        owners = [(view.run_id, view.branch) for view in asked.views] if groups is None else _numbers(groups)
+        asked_names = list(dict.fromkeys((*query.metrics, *query.expressions)))
+        pairs = [(*owner, name) for owner in owners for name in asked_names]
         order = {pair: place for place, pair in enumerate(pairs)}
-        return Response(series_json(named, order, with_time=query.with_time), media_type="application/json")
+        body = series_json(named, order, with_time=query.with_time, groups=groups)
+        return Response(body, media_type="application/json")
 
 
-def _series_request(engine: Engine, project: str, query: models.SeriesQuery) -> series_queries.SeriesRequest:
-    refs = [RunRef(one) if isinstance(one, str) else RunRef(one.run_id, one.branch) for one in query.runs]
-    views = {view.key: view for view in find_views(engine, project, refs)}
-    return series_queries.SeriesRequest(
-        views=list(views.values()),
-        metrics=list(dict.fromkeys(query.metrics)),
-        from_step=query.from_step,
-        to_step=query.to_step,
-        points=query.points,
-        by_rank=query.by_rank,
-    )
+def _numbers(groups: list[dict[str, Any]]) -> list[tuple[int]]:
+    return [(number,) for number in range(len(groups))]
 
 
 def _view(engine: Engine, project: str, run_id: str, branch: int | None) -> RunView:

@@ -31,11 +31,30 @@ class Engine(Protocol):
     def insert(self, table: str, rows: pa.Table) -> None:
         """Appends rows, without nulls. Column names and types are those of the table, times as timestamp[us, UTC]."""
 
-    def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
-        """The whole answer. Past `timeout_s` it raises EngineBusyError with code 159."""
+    def query(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> pa.Table:
+        """The whole answer. What goes past a limit is ended with an error that `failures` names.
 
-    def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
-        """The answer in batches, none if it has no rows, in bounded memory. The caller exhausts or closes it."""
+        `timeout_s`: from begin to end, as `took_too_long`. `max_rows_to_read`: stored rows, of all tables together, as
+        `read_too_much`; what lies in a granule that is read counts too.
+        """
+
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The answer in batches, none if it has no rows, in bounded memory. The caller exhausts or closes it.
+
+        Limits as with `query`; the time that the caller takes between batches counts. Closing ends the query.
+        """
 
     def execute(self, sql: str) -> None:
         """Runs a statement without an answer, such as DDL."""

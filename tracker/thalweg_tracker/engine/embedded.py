@@ -28,7 +28,7 @@ import pyarrow as pa
 from thalweg_tracker.engine.answers import nullable
 from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
 from thalweg_tracker.engine.failures import engine_error
-from thalweg_tracker.engine.literals import parameter_texts, quote_identifier, rows_as_json
+from thalweg_tracker.engine.literals import parameter_texts, query_settings, quote_identifier, rows_as_json
 from thalweg_tracker.errors import EngineError, EngineOwnedError
 
 OWNER_FILE: Final = "owner.json"
@@ -88,10 +88,15 @@ class EmbeddedEngine:
         with self._connection() as connection:
             connection.query(f"INSERT INTO {quote_identifier(table)} ({columns}) {data}")
 
-    def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
+    def query(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> pa.Table:
         """See contract."""
-        if timeout_s is not None:
-            sql = f"{sql}\nSETTINGS max_execution_time = {float(timeout_s)}"
+        sql += _settings(timeout_s, max_rows_to_read)
         with self._connection() as connection:
             answer = connection.query(sql, "ArrowStream", params=parameter_texts(parameters)).bytes()
         if not answer:
@@ -99,8 +104,15 @@ class EmbeddedEngine:
         with pa.ipc.open_stream(answer) as reader:
             return nullable(reader.read_all())
 
-    def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
         """See contract. Uses a connection of its own."""
+        sql += _settings(timeout_s, max_rows_to_read)
         with _engine_errors():
             connection = self._connect()
             try:
@@ -128,6 +140,12 @@ class EmbeddedEngine:
         for connection in (*self._idle, self._first_connection):
             connection.close()
         os.close(self._owner)
+
+
+def _settings(timeout_s: float | None, max_rows_to_read: int | None) -> str:
+    """The clause of these limits; it stands on a line of its own, as the statement may end in a comment."""
+    settings = [f"{name} = {value!r}" for name, value in query_settings(timeout_s, max_rows_to_read).items()]
+    return f"\nSETTINGS {', '.join(settings)}" if settings else ""
 
 
 def _batches(arrow_file: bytes) -> list[pa.RecordBatch]:

@@ -6,13 +6,15 @@ from typing import Final
 
 from thalweg_tracker.errors import EngineBusyError, EngineError
 
+TOO_MANY_ROWS: Final = 158
+TIMEOUT_EXCEEDED: Final = 159
 SOCKET_TIMEOUT: Final = 209
 NETWORK_ERROR: Final = 210
 
 _BUSY_CODES: Final = frozenset(
     {
         75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR: the disk is full
-        159,  # TIMEOUT_EXCEEDED
+        TIMEOUT_EXCEEDED,
         202,  # TOO_MANY_SIMULTANEOUS_QUERIES
         SOCKET_TIMEOUT,
         NETWORK_ERROR,
@@ -31,3 +33,13 @@ _BUSY_CODES: Final = frozenset(
 def engine_error(code: int, message: str) -> EngineError:
     """EngineBusyError where trying again makes sense, else EngineError."""
     return EngineBusyError(message, code) if code in _BUSY_CODES else EngineError(message, code)
+
+
+def took_too_long(error: EngineError) -> bool:
+    """Whether a statement was ended at its time limit."""
+    return error.code == TIMEOUT_EXCEEDED
+
+
+def read_too_much(error: EngineError) -> bool:
+    """Whether a query was ended at its limit of rows to read."""
+    return error.code == TOO_MANY_ROWS

@@ -34,6 +34,16 @@ def between_quotes(text: str) -> str:
     return text.translate(_QUOTED)
 
 
+def query_settings(timeout_s: float | None, max_rows_to_read: int | None) -> dict[str, float | int]:
+    """ClickHouse's settings for the limits of a query; none where there is none."""
+    settings: dict[str, float | int] = {}
+    if timeout_s is not None:
+        settings["max_execution_time"] = float(timeout_s)
+    if max_rows_to_read is not None:
+        settings["max_rows_to_read"] = int(max_rows_to_read)
+    return settings
+
+
 def rows_as_json(rows: pa.Table) -> str:
     """Rows as JSON lines, as the data of an INSERT. Every value comes back as it was, but for what a NaN carries."""
     columns = [_json_values(column) for column in rows.columns]

@@ -21,7 +21,7 @@ from clickhouse_driver.errors import Error as DriverError
 from thalweg_tracker.engine.answers import nullable
 from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
 from thalweg_tracker.engine.failures import NETWORK_ERROR, SOCKET_TIMEOUT, engine_error
-from thalweg_tracker.engine.literals import between_quotes, parameter_texts, quote_identifier
+from thalweg_tracker.engine.literals import between_quotes, parameter_texts, query_settings, quote_identifier
 from thalweg_tracker.errors import EngineBusyError
 from thalweg_tracker.model.settings import ServerStore
 
@@ -92,9 +92,15 @@ class ServerEngine:
         settings = {"use_numpy": use_numpy, "insert_block_size": max(rows.num_rows, 1)}  # one block is atomic
         self._run(lambda client: client.execute(statement, data, columnar=True, settings=settings))
 
-    def query(self, sql: str, parameters: Parameters = NO_PARAMETERS, timeout_s: float | None = None) -> pa.Table:
+    def query(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> pa.Table:
         """See contract."""
-        settings = {} if timeout_s is None else {"max_execution_time": timeout_s}
+        settings = query_settings(timeout_s, max_rows_to_read)
         params = _bound(parameters)
 
         def read(client: Client) -> pa.Table:
@@ -107,10 +113,19 @@ class ServerEngine:
                 raise
         return self._run(read)
 
-    def stream(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = NO_PARAMETERS,
+        timeout_s: float | None = None,
+        max_rows_to_read: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
         """See contract. Uses a connection of its own."""
+        settings = query_settings(timeout_s, max_rows_to_read)
+        params = _bound(parameters)
         with _disconnected(self._client(self._store.database)) as client, _engine_errors():
-            yield from map(nullable, client.query_arrow_stream(sql, _bound(parameters), field_metadata=False))
+            batches = client.query_arrow_stream(sql, params, settings=settings, field_metadata=False)
+            yield from map(nullable, batches)
 
     def execute(self, sql: str) -> None:
         """See contract."""

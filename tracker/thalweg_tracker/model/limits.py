@@ -29,3 +29,46 @@ EXACT_POINTS_MAX: Final = 20_000_000
 """Points in one exact answer. More are read in parts, with `from` and `to`."""
 QUERY_TIMEOUT_S: Final = 60
 """The engine ends a query of the HTTP API after this time."""
+
+EXPRESSION_MAX_CHARS: Final = 4096
+EXPRESSION_MAX_DEPTH: Final = 64
+EXPRESSION_MAX_NODES: Final = 1000
+"""After custom metrics were put in their places."""
+EXPRESSION_MAX_INPUTS: Final = 32
+"""Different metrics that one expression reads."""
+WINDOW_MAX_POINTS: Final = 10_000
+"""Points that a rolling window or a lag spans."""
+EXPRESSIONS_PER_REQUEST: Final = 64
+CUSTOM_METRICS_MAX: Final = 1000
+"""Custom metrics of one project."""
+EXPRESSION_POINTS_MAX: Final = 60_000_000
+"""Stored points that one query of expressions may read: they lie in memory side by side."""
+
+STREAM_TIMEOUT_S: Final = 600
+"""The engine ends an answer that is streamed after this time, however slowly it is taken."""
+COMPRESS_FROM_BYTES: Final = 4096
+"""Answers in JSON from this size on are compressed where the client takes that."""
+
+LIVE_LISTENERS_MAX: Final = 200
+"""Open event streams of one process."""
+LIVE_RUNS_MAX: Final = 200
+LIVE_SERIES_MAX: Final = 2000
+"""Runs, and runs times metrics, of one event stream."""
+LIVE_POLL_MS: Final = 100
+"""What listeners ask about is looked at this often, by one query for all of them."""
+LIVE_STATES_MS: Final = 2000
+"""So often for what nobody writes: that a run is lost, or has a new branch."""
+LIVE_SETTLE_MS: Final = 3000
+"""What was told in this time, twice it at most, is read again with what is new: commits may change places."""
+LIVE_QUERY_TIMEOUT_S: Final = 10
+LIVE_READ_POINTS: Final = 50_000
+"""Points read at once for one listener; the rest follow when these were taken."""
+LIVE_EVENT_POINTS: Final = 5_000
+LIVE_KEEP_ALIVE_S: Final = 10.0
+LIVE_STALL_S: Final = 10.0
+"""A listener that does not take an event for so long is dropped."""
+LIVE_FAREWELL_S: Final = 60.0
+"""So long is waited until it takes the word that it was dropped, without any work for it."""
+LIVE_ID_EVERY_MS: Final = 1000
+LIVE_ID_WRITERS_MAX: Final = 512
+"""Writers of which the id of an event says by name up to where they were told."""

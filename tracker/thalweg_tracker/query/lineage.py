@@ -123,6 +123,12 @@ def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> Branch
     return Branch(ref.run_id, ref.branch)
 
 
+def views_of(engine: Engine, project: str, branches: Sequence[Branch]) -> list[RunView]:
+    """The views of branches that are there, in the same order, without the origins of their runs' branches."""
+    lineages = read_lineages(engine, project, branches)
+    return [view_of(project, lineages.get(branch, root(branch))) for branch in branches]
+
+
 def view_of(project: str, lineage: Lineage, branches: tuple[BranchOrigin, ...] = ()) -> RunView:
     """The view that a lineage is."""
     own = lineage[-1].branch

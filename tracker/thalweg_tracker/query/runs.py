@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -68,12 +68,18 @@ def list_projects(engine: Engine, after: str, limit: int) -> list[dict[str, Any]
 
 def list_runs(engine: Engine, project: str, place: RunPlace, limit: int) -> list[RunSummary]:
     """Runs of a project, newest first, after a place in that order."""
-    return _summaries(engine, project, "", place, limit)
+    return _summaries(engine, project, [], place, limit)
+
+
+def describe_runs(engine: Engine, project: str, run_ids: Sequence[str]) -> dict[str, RunSummary]:
+    """Some runs of a project by id, each on its newest branch."""
+    found = _summaries(engine, project, run_ids, START, len(run_ids)) if run_ids else []
+    return {run.run_id: run for run in found}
 
 
 def get_run(engine: Engine, view: RunView) -> RunDetails:
     """One branch of a run, whole."""
-    summary = _summaries(engine, view.project, view.run_id, START, 1, view.branch)[0]
+    summary = _summaries(engine, view.project, [view.run_id], START, 1, view.branch)[0]
     where: dict[str, str | int] = {"project": view.project, "run": view.key}
     writers = engine.query(load("run_writers"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     layers = attributes_of(engine, view)
@@ -121,11 +127,11 @@ def last_step(engine: Engine, view: RunView) -> float | None:
 
 
 def _summaries(
-    engine: Engine, project: str, run_id: str, place: RunPlace, limit: int, branch: int = -1
+    engine: Engine, project: str, run_ids: Sequence[str], place: RunPlace, limit: int, branch: int = -1
 ) -> list[RunSummary]:
-    where: dict[str, str | int] = {
+    where: dict[str, Any] = {
         "project": project,
-        "run_id": run_id,
+        "run_ids": run_ids,
         "branch": branch,
         "created_before": place.created_us,
         "id_before": place.run_id,

@@ -1,31 +1,24 @@
-"""Series: points of many runs and metrics at once, exact or in buckets, reduced in the database.
-
-A plan comes first (from `series_stats`): which series are there, over which steps, how many ranks, and
-whether rows may be there twice. Only series that need it pay for FINAL, for the mean over ranks, or for a lineage.
-"""
+"""Series: points of many runs and metrics at once, exact or in buckets, reduced in the database."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from thalweg.wire import limits as wire_limits
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.errors import RejectedError
+from thalweg_tracker.expressions.tree import MEAN
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.query.computed import NOTHING_COMPUTED, Computed, computed_rows
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load
+from thalweg_tracker.query.points import EVERY, plan_points
 
-_EVERY_RANK: Final = "SELECT run, metric, rank, step AS x, value, time FROM ({points}) ORDER BY run, metric, rank, x"
-_MEAN_OF_RANKS: Final = """SELECT run, metric, step AS x, avg(value) AS value, max(p.time) AS time
-FROM ({points}) AS p GROUP BY run, metric, step ORDER BY run, metric, x"""
-_ONE_RANK: Final = "SELECT run, metric, step AS x, value, time FROM ({points}) ORDER BY run, metric, x"
 _BUCKETS: Final = """SELECT
     run, metric{rank},
     toUInt32(greatest(0, least({buckets:Float64} - 1,
@@ -41,58 +34,74 @@ _BUCKETS: Final = """SELECT
 FROM ({series}) AS p
 GROUP BY run, metric{rank}, bucket
 ORDER BY run, metric{rank}, bucket"""
+_OVER_GROUP: Final = """SELECT
+    toUInt64(transform(run, {grouped:Array(UInt64)}, {groups:Array(UInt64)}, 0)) AS run, metric, min(p.x) AS x,
+    ifNull(avg(number), nan) AS mean, ifNull(stddevPopStable(number), nan) AS std,
+    ifNull(min(number), nan) AS min, ifNull(max(number), nan) AS max, count() AS n
+FROM (SELECT *, if(isNaN({value}), NULL, {value}) AS number FROM ({series})) AS p
+GROUP BY run, metric, p.{place}
+ORDER BY run, metric, x"""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How series are answered: exact (`points` None), or in so many buckets between `low` and `high`."""
+
+    points: int | None
+    low: float
+    high: float
+    by_rank: bool = False
+
+    def sql(self, rows: str) -> str:
+        """The query of an answer from that of its rows: run, metric, [rank], x, value, time."""
+        rank = ", rank" if self.by_rank else ""
+        if self.points is None:
+            return f"SELECT run, metric{rank}, x, value, time FROM ({rows}) ORDER BY run, metric{rank}, x"
+        return _BUCKETS.replace("{rank}", rank).replace("{series}", rows)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """What `sql` needs beside the parameters of the rows."""
+        if self.points is None:
+            return {}
+        return {
+            "half_low": self.low / 2,
+            "half_span": max(self.high / 2 - self.low / 2, 0.0) or 1.0,  # halves: a difference of doubles may overflow
+            "buckets": float(self.points),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesRequest:
-    """What is asked for. Steps are included at both ends; None: unbounded. `points` None: exact."""
+    """What is asked for. `low` and `high`: of the axis, both included; None: unbounded. `points` None: exact."""
 
     views: Sequence[RunView]  # in the order of the answer
-    metrics: Sequence[str]
-    from_step: float | None = None
-    to_step: float | None = None
+    metrics: Sequence[str]  # logged ones
+    low: float | None = None
+    high: float | None = None
     points: int | None = None
     by_rank: bool = False
-
-
-@dataclass(slots=True)
-class _Part:
-    """Series that are read by one query.
-
-    Of views with more than one segment these lie in (segments[i], after[i], upto[i]) for each of `views`; a view is in
-    one part with all its metrics but those of the host, which are read like those of a plain run.
-    """
-
-    has_copies: bool
-    has_ranks: bool
-    pairs: dict[tuple[int, int], None] = field(default_factory=dict)  # of run and metric
-    views: list[int] = field(default_factory=list)
-    segments: list[int] = field(default_factory=list)
-    after: list[float] = field(default_factory=list)
-    upto: list[float] = field(default_factory=list)
+    computed: Computed = NOTHING_COMPUTED
+    groups: Mapping[int, int] | None = None  # number of the group of each view, by key
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """What the query of its points is given."""
-        pairs: dict[str, Any] = {"runs": [run for run, _ in self.pairs], "metrics": [name for _, name in self.pairs]}
-        if not self.views:
-            return pairs
-        return pairs | {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
+    def names(self) -> list[str]:
+        """What the series are called, in the order of the answer."""
+        return [*self.metrics, *self.computed.items]
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    parts: list[_Part]
-    low: float
-    high: float
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """`low` and `high`, infinite where there is none."""
+        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
 
 
 def read_series(engine: Engine, request: SeriesRequest) -> pa.Table | None:
     """The whole answer in long form, as `stream_series` gives it. Raises RejectedError past EXACT_POINTS_MAX."""
     limit = limits.EXACT_POINTS_MAX + 1
     tables = []
-    for sql, parameters in _queries(engine, request):
-        tables.append(engine.query(f"{sql}\nLIMIT {limit}", parameters, limits.QUERY_TIMEOUT_S))
+    for sql, parameters, max_rows in _queries(engine, request):
+        answer = engine.query(f"{sql}\nLIMIT {limit}", parameters, limits.QUERY_TIMEOUT_S, max_rows)
+        tables.append(answer)
         limit -= tables[-1].num_rows
         if limit <= 0:
             raise RejectedError(
@@ -108,89 +117,50 @@ def stream_series(engine: Engine, request: SeriesRequest) -> Iterator[pa.RecordB
 
     Ordered by series, then x, within each part; a series lies in one part.
     """
-    for sql, parameters in _queries(engine, request):
-        yield from engine.stream(sql, parameters)
+    for sql, parameters, max_rows in _queries(engine, request):
+        yield from engine.stream(sql, parameters, max_rows_to_read=max_rows)
 
 
-def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Parameters]]:
-    plan = _plan(engine, request)
-    low = plan.low if request.from_step is None else max(plan.low, request.from_step)
-    high = plan.high if request.to_step is None else min(plan.high, request.to_step)
-    for part in plan.parts:
-        parameters: dict[str, Any] = {
-            **part.parameters,
-            "from_step": -math.inf if request.from_step is None else request.from_step,
-            "to_step": math.inf if request.to_step is None else request.to_step,
-        }
-        points = load("points_of_lineage" if part.views else "points").replace(
-            "{final}", "FINAL" if part.has_copies else ""
-        )
-        form = _EVERY_RANK if request.by_rank else _MEAN_OF_RANKS if part.has_ranks else _ONE_RANK
-        sql = form.replace("{points}", points)
-        if request.points is not None:
-            rank = ", rank" if request.by_rank else ""
-            sql = _BUCKETS.replace("{rank}", rank).replace("{series}", sql)
-            parameters |= {
-                "half_low": low / 2,
-                "half_span": max(high / 2 - low / 2, 0.0) or 1.0,  # halves: a difference of doubles may overflow
-                "buckets": float(request.points),
-            }
-        yield sql, parameters
-
-
-def _plan(engine: Engine, request: SeriesRequest) -> _Plan:
-    """Sorts the series that are there by how they must be read. Raises RejectedError past SERIES_MAX_PER_REQUEST."""
-    asked = len(request.views) * len(request.metrics)
+def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Parameters, int | None]]:
+    """Queries with their parameters, and the stored rows that each may read."""
+    asked = len(request.views) * len(request.names)
     if asked > limits.SERIES_MAX_PER_REQUEST:
         raise RejectedError(
             "too_many_series", f"{asked} series asked for; at most {limits.SERIES_MAX_PER_REQUEST} at once"
         )
-    names = {metric_key(name): name for name in request.metrics}
-    runs = list({segment.run for view in request.views for segment in view.segments})
-    where: Parameters = {"runs": runs, "metrics": list(names)}
-    rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    stored: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        stored.setdefault(row["run"], []).append(row)
-    of_host = {key for key, name in names.items() if name.startswith(wire_limits.SYSTEM_PREFIX)}
-    parts: dict[tuple[bool, bool, bool], _Part] = {}
-    low, high = math.inf, -math.inf
-    for view in request.views:
-        for row in stored.get(view.key, ()):
-            if view.is_plain or row["metric"] in of_host:
-                _part(parts, [row], has_lineage=False)
-                low, high = min(low, row["first_step"]), max(high, row["last_step"])
-        if view.is_plain:
-            continue
-        found = [
-            (segment, row)
-            for segment in view.segments
-            for row in stored.get(segment.run, ())
-            if row["metric"] not in of_host and row["first_step"] <= segment.upto and row["last_step"] > segment.after
-        ]
-        part = _part(parts, [row for _, row in found], has_lineage=True)
-        for segment in dict.fromkeys(segment for segment, _ in found):
-            part.views.append(view.key)
-            part.segments.append(segment.run)
-            part.after.append(segment.after)
-            part.upto.append(segment.upto)
-        low = min([low, *(row["first_step"] for _, row in found)])
-        high = max([high, *(min(row["last_step"], segment.upto) for segment, row in found)])
-    return _Plan([part for part in parts.values() if part.pairs], low, high)
+    for rows, parameters, low, high, max_rows in _rows(engine, request):
+        form = Form(request.points, low, high, by_rank=request.by_rank)
+        sql = form.sql(rows)
+        given = {**parameters, **form.parameters}
+        if request.groups is not None:
+            sql = _OVER_GROUP.replace("{value}", "value" if request.points is None else "mean").replace("{series}", sql)
+            sql = sql.replace("{place}", "x" if request.points is None else "bucket")
+            given |= {"grouped": list(request.groups), "groups": list(request.groups.values())}
+        yield sql, given, max_rows
 
 
-def _part(parts: dict[tuple[bool, bool, bool], _Part], rows: list[dict[str, Any]], *, has_lineage: bool) -> _Part:
-    """The part for some series of one view, with them added."""
-    has_copies, has_ranks = any(row["has_copies"] for row in rows), any(row["ranks"] > 1 for row in rows)
-    part = parts.setdefault((has_lineage, has_copies, has_ranks), _Part(has_copies, has_ranks))
-    part.pairs.update(((row["run"], row["metric"]), None) for row in rows)
-    return part
+def _rows(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Parameters, float, float, int | None]]:
+    """Queries of rows (run, metric, [rank], x, value, time), their parameters, the ends of their axis, their limit."""
+    from_step, to_step = request.bounds
+    if request.metrics:
+        plan = plan_points(engine, [(view.key, view) for view in request.views], request.metrics)
+        for part in plan.parts:
+            rows, parameters = part.rows(EVERY if request.by_rank else MEAN, from_step, to_step)
+            yield rows, parameters, max(plan.low, from_step), min(plan.high, to_step), None
+    ends = request.points is not None
+    for rows, given, low, high in computed_rows(
+        engine, request.computed, request.views, from_step, to_step, by_rank=request.by_rank, ends=ends
+    ):
+        yield rows, given, low, high, limits.EXPRESSION_POINTS_MAX
 
 
 def answer_schema(request: SeriesRequest) -> pa.Schema:
     """The columns of an answer with names."""
     text = pa.dictionary(pa.int32(), pa.string())
     labels = [("run_id", text), ("branch", pa.uint32()), ("name", text)]
+    if request.groups is not None:
+        numbers = [(name, pa.float64()) for name in ("x", "mean", "std", "min", "max")]
+        return pa.schema([("group", pa.uint64()), ("name", text), *numbers, ("n", pa.uint64())])
     if request.by_rank:
         labels.append(("rank", pa.uint16()))
     if request.points is None:
@@ -200,14 +170,17 @@ def answer_schema(request: SeriesRequest) -> pa.Schema:
 
 
 def with_names(batch: pa.RecordBatch | pa.Table, request: SeriesRequest) -> pa.RecordBatch | pa.Table:
-    """The same rows with run_id (dictionary-encoded), branch and name (dictionary-encoded) instead of keys."""
-    views = _indices(batch.column("run"), [view.key for view in request.views])
-    metrics = _indices(batch.column("metric"), [metric_key(name) for name in request.metrics])
+    """The same rows with run_id, branch (or group, its number) and name instead of keys; texts dictionary-encoded."""
+    metrics = _indices(batch.column("metric"), [metric_key(name) for name in request.names])
     rest = [name for name in batch.schema.names if name not in ("run", "metric", "bucket")]
+    if request.groups is not None:
+        labels = [batch.column("run"), _labels(metrics, request.names)]
+        return type(batch).from_arrays([*labels, *map(batch.column, rest)], names=["group", "name", *rest])
+    views = _indices(batch.column("run"), [view.key for view in request.views])
     columns = [
         _labels(views, [view.run_id for view in request.views]),
         pc.take(pa.array([view.branch for view in request.views], pa.uint32()), views),
-        _labels(metrics, list(request.metrics)),
+        _labels(metrics, request.names),
         *(batch.column(name) for name in rest),
     ]
     return type(batch).from_arrays(columns, names=["run_id", "branch", "name", *rest])

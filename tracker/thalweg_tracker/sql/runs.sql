@@ -1,4 +1,4 @@
--- Runs of a project, newest first, after the place that (created_before, id_before) names. `run_id` is the one asked for,
+-- Runs of a project, newest first, after the place that (created_before, id_before) names. `run_ids` are those asked for,
 -- or empty for all. `key` is that of `branch`, or of the newest branch where that is -1; `keys` are those of all branches.
 -- Which branch is the newest is told by their origins: the clocks of writers may differ.
 SELECT
@@ -11,7 +11,7 @@ FROM
 (
     SELECT run_id, branch, max(run) AS run, min(created_at) AS began, minIf(created_at, has_origin) AS branch_began
     FROM known_branches
-    WHERE project = {project:String} AND ({run_id:String} = '' OR run_id = {run_id:String})
+    WHERE project = {project:String} AND (empty({run_ids:Array(String)}) OR run_id IN {run_ids:Array(String)})
     GROUP BY run_id, branch
 ) AS b
 GROUP BY run_id

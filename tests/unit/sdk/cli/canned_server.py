@@ -83,7 +83,16 @@ def branch_line(branch: int, created_at: str, parent: tuple[str, int] | None = N
 
 
 Answer = Callable[[dict[str, Any]], Any]
-"""From the query of GET, or the body of POST, to a document; None for 404."""
+"""From the query of GET, or the body of POST and PUT, to a document; None for 404. May raise Refusal."""
+
+
+class Refusal(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, **error: Any) -> None:
+        super().__init__(status, error)
+        self.status = status
+        self.error = {"code": "canned", "hint": ""} | error
 
 
 class CannedServer:
@@ -147,7 +156,7 @@ class CannedServer:
         for one in query["runs"]:
             run_id = one if isinstance(one, str) else one["run_id"]
             run = self.run(project, run_id)
-            for name in query["metrics"] if run else ():
+            for name in [*query.get("metrics", ()), *query.get("expressions", ())] if run else ():
                 low, high = query.get("from"), query.get("to")
                 points = [
                     (step, value)
@@ -186,23 +195,45 @@ def time_us(step: float) -> int:
 
 def _exact(series: tuple[str, str, list[tuple[float, float]]], *, with_time: bool) -> dict[str, Any]:
     run_id, name, points = series
-    one = {"run_id": run_id, "name": name, "x": [s for s, _ in points], "value": [_json(v) for _, v in points]}
+    label = {"run_id": run_id, "branch": 0, "name": name}
+    one = label | {"x": [s for s, _ in points], "value": [_json(v) for _, v in points]}
     return one | ({"time": [time_us(s) for s, _ in points]} if with_time else {})
 
 
 def _buckets(series: tuple[str, str, list[tuple[float, float]]], buckets: int) -> dict[str, Any]:
     run_id, name, points = series
     low, high = points[0][0], points[-1][0]
-    found: dict[int, list[float]] = {}
-    for step, _ in points:
+    found: dict[int, list[tuple[float, float]]] = {}
+    for step, value in points:
         place = min(int((step - low) / (high - low) * buckets), buckets - 1) if high > low else 0
-        found.setdefault(place, []).append(step)
-    return {"run_id": run_id, "name": name, "x": [b[0] for b in found.values()], "n": [len(b) for b in found.values()]}
+        found.setdefault(place, []).append((step, value))
+    columns: dict[str, list[Any]] = {name: [] for name in ("x", "min", "max", "mean", "first", "last", "n", "nans")}
+    for bucket in found.values():
+        known = [value for _, value in bucket if not math.isnan(value)] or [math.nan]
+        numbers = (min(known), max(known), sum(known) / len(known), bucket[0][1], bucket[-1][1])
+        nans = sum(math.isnan(value) for _, value in bucket)
+        for column, number in zip(columns, (bucket[0][0], *map(_json, numbers), len(bucket), nans), strict=True):
+            columns[column].append(number)
+    return {"run_id": run_id, "branch": 0, "name": name, **columns}
+
+
+def bucket_table(series: list[tuple[str, str, list[tuple[float, float]]]], buckets: int) -> pa.Table:
+    """The answer in long form, in buckets."""
+    answers = [_buckets(one, buckets) for one in series]
+    columns: dict[str, list[Any]] = {name: [] for name in answers[0]}
+    for one in answers:
+        for name, values in columns.items():
+            told = one[name] if isinstance(one[name], list) else [one[name]] * len(one["x"])
+            values += [
+                float(value) if isinstance(value, str) and name not in ("run_id", "name") else value for value in told
+            ]
+    return pa.table(columns)
 
 
 def arrow_table(series: list[tuple[str, str, list[tuple[float, float]]]], query: dict[str, Any]) -> pa.Table:
     """The answer in long form. Two ranks by rank, the second one higher by 1."""
-    shifts = {0: 0.0, 1: 1.0} if query["by_rank"] else {0: 0.0}
+    by_rank = query.get("by_rank")
+    shifts = {0: 0.0, 1: 1.0} if by_rank else {0: 0.0}
     rows = [(r, n, k, s, v + shift) for r, n, points in series for k, shift in shifts.items() for s, v in points]
     label = pa.dictionary(pa.int32(), pa.string())
     columns = {
@@ -215,7 +246,7 @@ def arrow_table(series: list[tuple[str, str, list[tuple[float, float]]]], query:
         "time": pa.array([time_us(row[3]) for row in rows], pa.timestamp("us", "UTC")),
     }
     table = pa.table(columns)
-    return table if query["by_rank"] else table.drop_columns(["rank"])
+    return table.drop_columns([*([] if by_rank else ["rank"]), *([] if query.get("with_time") else ["time"])])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -232,8 +263,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _error(self, status: int, message: str, hint: str = "") -> None:
-        document = {"error": {"code": "canned", "message": message, "hint": hint}}
-        self._answer(json.dumps(document).encode(), status=status)
+        self._refuse(Refusal(status, message=message, hint=hint))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._answer(json.dumps({"error": refusal.error}).encode(), status=refusal.status)
 
     def _fails(self) -> bool:
         self.canned.asked.append(f"{self.command} {self.path}")
@@ -253,14 +286,31 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(json.dumps(answer, allow_nan=False).encode())
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        path = unquote(self.path).removeprefix("/api/v1")
+        self.canned.asked.append(f"DELETE {self.path}")
+        answer = self.canned.answers.get(f"DELETE {path}")
+        if answer is None:
+            self._error(404, f"there is no {path}")
+            return
+        answer({})
+        self.send_response(204)
+        self.end_headers()
+
     def do_POST(self) -> None:
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._fails():
             return
         path = unquote(self.path).removeprefix("/api/v1")
-        if answer := self.canned.answers.get(f"POST {path}"):
+        if answer := self.canned.answers.get(f"{self.command} {path}"):
             self.canned.orders.append((path, query))
-            self._answer(json.dumps(answer(query), allow_nan=False).encode())
+            try:
+                self._answer(json.dumps(answer(query), allow_nan=False).encode())
+            except Refusal as refusal:
+                self._refuse(refusal)
             return
         self.canned.series_asked.append(query)
         found = re.fullmatch(r"/api/v1/projects/([^/]+)/series", self.path)
@@ -277,7 +327,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _stream(series: list[tuple[str, str, list[tuple[float, float]]]], query: dict[str, Any]) -> bytes:
     """An IPC stream; like the real server, without rows it has the labels alone."""
-    table = arrow_table(series, query)
+    table = (
+        arrow_table(series, query) if query["points"] is None or not series else bucket_table(series, query["points"])
+    )
     if not table.num_rows:
         table = pa.table({"run_id": pa.array([], pa.string()), "name": pa.array([], pa.string())})
     sink = io.BytesIO()

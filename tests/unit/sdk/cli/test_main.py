@@ -16,7 +16,7 @@ from thalweg.cli.main import run_command
 from thalweg.version import __version__
 
 CALL = [sys.executable, "-m", "thalweg.cli.main"]
-COMMANDS = ("runs", "show", "tail", "tree", "fork", "checkpoints", "restore", "sync", "export")
+COMMANDS = ("runs", "show", "tail", "query", "metric", "tree", "fork", "checkpoints", "restore", "sync", "export")
 
 
 def install(folder: Path, **commands: str) -> dict[str, str]:

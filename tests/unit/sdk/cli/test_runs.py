@@ -79,3 +79,36 @@ def test_no_runs_is_said_on_stderr(thalweg: Command, arguments: tuple[str, ...],
 
 def test_no_runs_as_json(thalweg: Command) -> None:
     assert thalweg("runs", "--json").document == {"runs": []}
+
+
+def test_expressions_choose_columns_and_order(canned: CannedServer, thalweg: Command) -> None:
+    """They are the server's to compute; commas inside them separate nothing."""
+    columns = [{"name": "config.lr", "kind": "any"}, {"name": "quantile(loss, 0.5)", "kind": "number"}]
+    runs = [{**CannedRun("r1").line(), "branch": 0, "values": ["adam", 0.25]}]
+    canned.answers["POST /projects/p/runs/query"] = lambda body: {"columns": columns, "runs": runs, "next_cursor": None}
+    arguments = ("--filter", "config.lr > 0", "--columns", "config.lr,quantile(loss, 0.5)", "--sort", "-last(loss)")
+    lines = thalweg("runs", "p", "-n", "7", *arguments).out.splitlines()
+    assert canned.orders[0][1] == {
+        "filter": "config.lr > 0",
+        "columns": ["config.lr", "quantile(loss, 0.5)"],
+        "sort": ["-last(loss)"],
+        "limit": 7,
+        "cursor": None,
+    }
+    assert lines[0].endswith("config.lr  quantile(loss, 0.5)")
+    assert lines[1].split()[-2:] == ["adam", "0.25"]
+    document = thalweg("runs", "p", *arguments, "--json").document
+    assert document == {"runs": [{"project": "p", **runs[0]}], "columns": columns}
+
+
+def test_expressions_need_a_project(thalweg: Command) -> None:
+    """Custom metrics are a project's."""
+    outcome = thalweg("runs", "--filter", "true")
+    assert outcome.status == 2
+    assert "name PROJECT" in outcome.err
+
+
+def test_no_run_for_which_a_filter_is_true(canned: CannedServer, thalweg: Command) -> None:
+    """It is not said that the project is empty."""
+    canned.answers["POST /projects/p/runs/query"] = lambda body: {"columns": [], "runs": [], "next_cursor": None}
+    assert thalweg("runs", "p", "--filter", "false").err == "There are no such runs in project 'p'.\n"

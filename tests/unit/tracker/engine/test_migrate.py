@@ -6,6 +6,7 @@ from thalweg_tracker.engine.migrate import Migration, shipped
 FROZEN = {
     "0001_initial": "eb466155a74d2227edadae75681467b7f500dc756ca1566ca8c050822554e7d3",
     "0002_forks_and_checkpoints": "03a6ca70557136d8e01f1892e04d9757a5e5975e858160f0f483c31f8b1c7454",
+    "0003_custom_metrics": "beee1107ce132b0715b0cace583418881dbe4dd02e16ac677b2e5bd6c3297173",
 }
 
 

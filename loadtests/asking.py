@@ -1,0 +1,50 @@
+"""Requests to a server's project over one kept connection, and how long they take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+
+class Asking:
+    """Requests over one connection."""
+
+    def __init__(self, url: str, project: str) -> None:
+        self._http = httpx.Client(base_url=f"{url}/api/v1/projects/{project}", timeout=120, trust_env=False)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The answer to GET."""
+        return self._answer(self._http.get(path, params=query))
+
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to POST."""
+        return self._answer(self._http.post(path, json=body))
+
+    def put(self, path: str, body: Any) -> Any:
+        """The answer to PUT."""
+        return self._answer(self._http.put(path, json=body))
+
+    def series(self, run_id: str, points: int | None) -> Any:
+        """The one series `loss` of a run."""
+        (found,) = self.post("/series", {"runs": [run_id], "metrics": ["loss"], "points": points})["series"]
+        return found
+
+    def _answer(self, answer: httpx.Response) -> Any:
+        assert answer.is_success, answer.text
+        return answer.json()
+
+
+def timed_ms(call: Callable[[], Any], repeats: int, check: Callable[[Any], None]) -> float:
+    """Median over calls in a row, after one that warms up. Each answer is checked, outside of the time."""
+    check(call())
+    took = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        answer = call()
+        took.append((time.perf_counter() - begin) * 1e3)
+        check(answer)
+    return statistics.median(took)

@@ -1,0 +1,117 @@
+"""Fills a database with the code of the ingest, without client, network or spool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.ingest.assemble import assemble
+from thalweg_tracker.ingest.checkpoints import checkpoint_rows
+from thalweg_tracker.ingest.decode import FrameBlock, StreamSchema, Writer
+from thalweg_tracker.ingest.events import RUNS, WriterNews, attribute_rows, run_rows, writer_rows
+from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.lineage.chain import Branch, Lineage
+from thalweg_tracker.lineage.tree import Origin
+from thalweg_tracker.model.keys import WriterKey, metric_key, run_key
+from thalweg_tracker.runs.store import write_branches
+
+PROJECT = "bench"
+START_US = 1_750_000_000_000_000
+INSERT_POINTS = 500_000
+
+
+class Filler:
+    """Writes what the ingest would write."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._registry = Registry(engine)
+
+    def log(self, run_id: str, names: list[str], steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        """Points of a run: values[i, j] at steps[i] of names[j]. The run has to be there."""
+        self.log_runs(names, [(run_id, steps, values)])
+
+    def log_runs(self, names: list[str], runs: Iterable[tuple[str, NDArray[np.float64], NDArray[np.float64]]]) -> None:
+        """The same of several runs, as (run, steps, values)."""
+        pairs = sorted((metric_key(name), column) for column, name in enumerate(names))
+        keys = np.array([key for key, _ in pairs], np.uint64)
+        order = np.array([column for _, column in pairs], np.intp)
+        schema = StreamSchema(keys, order, np.zeros(len(names), np.bool_), len(names))
+        self._registry.register_names(PROJECT, [(metric_key(name), name) for name in names])
+        blocks: list[FrameBlock] = []
+        waiting = 0
+        frames = max(1, INSERT_POINTS // len(names))
+        for run_id, steps, values in runs:
+            writer = self._writer(run_id)
+            for start in range(0, len(steps), frames):
+                part = slice(start, start + frames)
+                times = START_US + np.arange(start, start + len(steps[part]), dtype=np.int64)
+                blocks.append(FrameBlock(writer, schema, steps[part], times, values[part], False, False))
+                waiting += blocks[-1].points
+                if waiting >= INSERT_POINTS:
+                    self._insert(blocks)
+                    blocks, waiting = [], 0
+        self._insert(blocks)
+
+    def _insert(self, blocks: list[FrameBlock]) -> None:
+        if blocks:
+            rows = assemble(blocks)
+            self._engine.insert("points", rows.points)
+            self._engine.insert("series_stats_feed", rows.stats)
+
+    def _writer(self, run_id: str) -> Writer:
+        key = run_key(PROJECT, run_id)
+        return Writer(PROJECT, run_id, 0, key, 0, f"{key:016x}" * 2, WriterKey(key))
+
+    def add_runs(self, run_ids: list[str]) -> None:
+        """Runs from nothing."""
+        rows = [(PROJECT, run_id, 0, run_key(PROJECT, run_id), START_US) for run_id in run_ids]
+        table = [dict(zip(RUNS.names, row, strict=True)) for row in rows]
+        self._engine.insert("runs", pa.Table.from_pylist(table, schema=RUNS))
+
+    def tell(self, events: Iterable[tuple[str, list[pb.Event]]]) -> None:
+        """What the writers of some runs say: that they started, attributes, that they ended."""
+        news = [WriterNews(self._writer(run_id), some, {}, some[-1].time_us, sequence=1) for run_id, some in events]
+        self._engine.insert("runs", run_rows(news))
+        self._engine.insert("attributes", attribute_rows(news))
+        self._engine.insert("writers", writer_rows(news))
+
+    def add_forks(self, forks: list[tuple[str, str, float, Lineage]]) -> None:
+        """Forks: run, parent, step, its lineage."""
+        made = [
+            (Origin(Branch(run_id), "fork", parent, 0, step, "", START_US + place), lineage)
+            for place, (run_id, parent, step, lineage) in enumerate(forks)
+        ]
+        write_branches(self._engine, PROJECT, made, version=1)
+
+    def add_checkpoints(self, run_id: str, steps: range, uri: str) -> None:
+        """A complete checkpoint at each step."""
+        durable = pb.CheckpointSaved.DURABLE
+        saved = [
+            pb.Event(
+                time_us=START_US + step,
+                checkpoint=pb.CheckpointSaved(
+                    step=step, kind="full", uri=uri, state=durable, shards=1, saved_us=START_US + step
+                ),
+            )
+            for step in steps
+        ]
+        key = run_key(PROJECT, run_id)
+        self._engine.insert("checkpoints", checkpoint_rows((PROJECT, key, event) for event in saved))
+
+
+def settle(engine: Engine, timeout_s: float = 600) -> None:
+    """Waits until the database has merged what it merges by itself."""
+    quiet = 0
+    deadline = time.monotonic() + timeout_s
+    while quiet < 5:
+        assert time.monotonic() < deadline, f"merges went on for {timeout_s} s"
+        time.sleep(0.5)
+        merges = engine.query("SELECT count() AS merges FROM system.merges")["merges"][0].as_py()
+        quiet = 0 if merges else quiet + 1

@@ -1,0 +1,143 @@
+"""Where the stored points of series lie, and the queries that read them: each point once, over ranks as asked.
+
+A plan comes first (from `series_stats`): which series are there, over which steps, how many ranks, and whether rows
+may be there twice. Only series that need it pay for FINAL, for an aggregate over ranks, or for a lineage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from thalweg.wire import limits as wire_limits
+from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.expressions.tree import MEAN
+from thalweg_tracker.model import limits
+from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.query.lineage import RunView
+from thalweg_tracker.sql import load
+
+EVERY: Final = "every"
+"""Instead of a form over ranks: the rows of all of them, with the column `rank`."""
+_NUMBERS: Final = "if(isNaN(p.value), NULL, p.value)"
+_OVER_RANKS: Final = {
+    MEAN: "avg(p.value)",
+    "min": f"ifNull(min({_NUMBERS}), nan)",
+    "max": f"ifNull(max({_NUMBERS}), nan)",
+    "sum": f"ifNull(sum({_NUMBERS}), 0.)",
+    "std": f"ifNull(stddevPopStable({_NUMBERS}), nan)",
+    "count": "toFloat64(count())",
+}
+
+
+@dataclass(slots=True)
+class Part:
+    """Series that are read by one query.
+
+    Of views with more than one segment these lie in (segments[i], after[i], upto[i]) for each of `views`; a view is in
+    one part with all its metrics but those of the host, which are read like those of a plain run.
+    """
+
+    has_copies: bool
+    has_ranks: bool
+    pairs: dict[tuple[int, int], None] = field(default_factory=dict)  # of run and metric
+    views: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    upto: list[float] = field(default_factory=list)
+
+    def rows(self, ranks: str | int, low: float = -math.inf, high: float = math.inf) -> tuple[str, Parameters]:
+        """The query of its points between two steps: run, metric, [rank], x, value, time, in no order."""
+        parameters: dict[str, Any] = {
+            "runs": [run for run, _ in self.pairs],
+            "metrics": [metric for _, metric in self.pairs],
+            "from_step": low,
+            "to_step": high,
+        }
+        if self.views:
+            parameters |= {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
+        points = load("points_of_lineage" if self.views else "points").replace(
+            "{final}", "FINAL" if self.has_copies else ""
+        )
+        return _form(points, ranks, has_ranks=self.has_ranks), parameters
+
+    def add(self, view: int, segment: int, after: float, upto: float) -> None:
+        """A segment of a view."""
+        self.views.append(view)
+        self.segments.append(segment)
+        self.after.append(after)
+        self.upto.append(upto)
+
+
+def _form(points: str, ranks: str | int, *, has_ranks: bool) -> str:
+    if ranks == EVERY:
+        return f"SELECT run, metric, rank, step AS x, value, time FROM ({points})"
+    if isinstance(ranks, int):
+        return f"SELECT run, metric, step AS x, value, time FROM ({points}) WHERE rank = {ranks:d}"
+    if ranks == MEAN and not has_ranks:
+        return f"SELECT run, metric, step AS x, value, time FROM ({points})"
+    value = _OVER_RANKS[ranks]
+    return (
+        f"SELECT run, metric, step AS x, {value} AS value, max(p.time) AS time"
+        f" FROM ({points}) AS p GROUP BY run, metric, step"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to read some series, and the steps between which they lie; infinite where there are none."""
+
+    parts: list[Part]
+    low: float
+    high: float
+
+
+def plan_points(engine: Engine, pairs: Sequence[tuple[int, RunView]], metrics: Sequence[str]) -> Plan:
+    """Sorts the series that are there by how they must be read. `pairs`: a key for the answer, and the view to read."""
+    names = {metric_key(name): name for name in metrics}
+    runs = list({segment.run for _, view in pairs for segment in view.segments})
+    where: Parameters = {"runs": runs, "metrics": list(names)}
+    rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    stored: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        stored.setdefault(row["run"], []).append(row)
+    of_host = {key for key, name in names.items() if name.startswith(wire_limits.SYSTEM_PREFIX)}
+    parts: dict[tuple[bool, bool, bool, bool], Part] = {}
+    low, high = math.inf, -math.inf
+    for target, view in pairs:
+        is_itself = target == view.key
+        for row in stored.get(view.key, ()):
+            is_of_host = row["metric"] in of_host
+            if view.is_plain or is_of_host:
+                part = _part(parts, [row], has_lineage=not is_itself, of_host=is_of_host)
+                if not is_itself:
+                    part.add(target, view.key, -math.inf, math.inf)
+                low, high = min(low, row["first_step"]), max(high, row["last_step"])
+        if view.is_plain:
+            continue
+        found = [
+            (segment, row)
+            for segment in view.segments
+            for row in stored.get(segment.run, ())
+            if row["metric"] not in of_host and row["first_step"] <= segment.upto and row["last_step"] > segment.after
+        ]
+        if not found:
+            continue
+        part = _part(parts, [row for _, row in found], has_lineage=True, of_host=False)
+        for segment in dict.fromkeys(segment for segment, _ in found):
+            part.add(target, segment.run, segment.after, segment.upto)
+        low = min([low, *(row["first_step"] for _, row in found)])
+        high = max([high, *(min(row["last_step"], segment.upto) for segment, row in found)])
+    return Plan([part for part in parts.values() if part.pairs], low, high)
+
+
+def _part(
+    parts: dict[tuple[bool, bool, bool, bool], Part], rows: list[dict[str, Any]], *, has_lineage: bool, of_host: bool
+) -> Part:
+    """The part for some series of one view, with them added."""
+    has_copies, has_ranks = any(row["has_copies"] for row in rows), any(row["ranks"] > 1 for row in rows)
+    part = parts.setdefault((has_lineage, has_copies, has_ranks, of_host), Part(has_copies, has_ranks))
+    part.pairs.update(((row["run"], row["metric"]), None) for row in rows)
+    return part
