@@ -34,6 +34,7 @@ bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
 	@$(BIN)/python -m loadtests.freshness
 	@$(BIN)/python -m loadtests.ingest_wide
 	@$(BIN)/python -m loadtests.lineage
+	@$(BIN)/python -m loadtests.queries
 	@$(BIN)/python -m loadtests.embedded_insert
 	@$(BIN)/python -m loadtests.wire_layout
 

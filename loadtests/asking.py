@@ -13,8 +13,14 @@ import httpx
 class Asking:
     """Requests over one connection."""
 
-    def __init__(self, url: str, project: str) -> None:
-        self._http = httpx.Client(base_url=f"{url}/api/v1/projects/{project}", timeout=120, trust_env=False)
+    def __init__(self, client: httpx.Client) -> None:
+        """`client`: its base is the address of the project."""
+        self._http = client
+
+    @classmethod
+    def of(cls, url: str, project: str) -> Asking:
+        """Asks a server."""
+        return cls(httpx.Client(base_url=f"{url}/api/v1/projects/{project}", timeout=120, trust_env=False))
 
     def get(self, path: str, **query: Any) -> Any:
         """The answer to GET."""
@@ -27,6 +33,13 @@ class Asking:
     def put(self, path: str, body: Any) -> Any:
         """The answer to PUT."""
         return self._answer(self._http.put(path, json=body))
+
+    def drain(self, path: str, body: Any, accept: str) -> None:
+        """Reads the answer to POST and forgets it."""
+        with self._http.stream("POST", path, json=body, headers={"Accept": accept}) as answer:
+            answer.raise_for_status()
+            for _ in answer.iter_raw():
+                pass
 
     def series(self, run_id: str, points: int | None) -> Any:
         """The one series `loss` of a run."""

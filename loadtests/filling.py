@@ -51,7 +51,7 @@ class Filler:
             writer = self._writer(run_id)
             for start in range(0, len(steps), frames):
                 part = slice(start, start + frames)
-                times = START_US + np.arange(start, start + len(steps[part]), dtype=np.int64)
+                times = START_US + steps[part].astype(np.int64)
                 blocks.append(FrameBlock(writer, schema, steps[part], times, values[part], False, False))
                 waiting += blocks[-1].points
                 if waiting >= INSERT_POINTS:

@@ -168,7 +168,7 @@ def measure_resolve(asking: Asking, repeats: int, *, verify: bool) -> float:
 
 def measure(url: str, report: Report, options: argparse.Namespace) -> None:
     """Everything, in several rounds."""
-    asking = Asking(url, PROJECT)
+    asking = Asking.of(url, PROJECT)
     rounds: list[dict[str, float]] = [dict(one_round(asking, options)) for _ in range(options.rounds)]
     wanted = {
         "fork": "under 20",

@@ -1,4 +1,4 @@
-"""The language of expressions by scripts of data (tests/expressions), on every engine, over HTTP, and beside the oracle."""
+"""The expression language by scripts of data (tests/expressions), on every engine, over HTTP, beside the oracle."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ the oracle says. What is asked between two changes is asked together.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -44,7 +43,7 @@ Answers = dict[tuple[str, str], Any]
 
 def same(value: float, scale: float = 1.0) -> Any:
     """Equal but for rounding; NaN to NaN."""
-    return pytest.approx(value, rel=1e-9, abs=1e-9 * scale, nan_ok=True)
+    return pytest.approx(value, rel=1e-9, abs=1e-12 * scale, nan_ok=True)
 
 
 def is_same_curve(found: Curve, wanted: Curve, scale: float = 1.0) -> bool:
@@ -100,7 +99,8 @@ class Client:
         for row in body["runs"]:
             for expression, column, value in zip(expressions, body["columns"], row["values"], strict=True):
                 assert column["name"] == expression
-                is_number = column["kind"] == "number" and value is not None
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                is_number |= column["kind"] == "number" and value is not None  # "NaN"
                 found[expression, row["run_id"]] = float(value) if is_number else value
         return found
 
@@ -312,8 +312,3 @@ def _shown(curves: dict[int | None, Curve]) -> str:
         for rank, curve in curves.items()
     ]
     return "; ".join(found) or "nothing"
-
-
-def scale_of(values: Iterable[float]) -> float:
-    """The greatest finite size among some values, 1 at least."""
-    return max((abs(value) for value in values if math.isfinite(value)), default=1.0) + 1.0

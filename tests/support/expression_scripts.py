@@ -221,7 +221,7 @@ def _load(block: _Block) -> Load:
 
 def _attributes(word: str, rest: str, line: int) -> Iterator[tuple[str, Any]]:
     if word == "tags":
-        yield from ((f"tags.{tag}", True) for tag in rest.split())
+        yield from ((f"tags.{tag.replace('/', '.')}", True) for tag in rest.split())
     elif word in _TEXT_LINES:
         yield _TEXT_LINES[word], json.loads(rest)
     else:

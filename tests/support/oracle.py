@@ -48,6 +48,16 @@ class Oracle:
         found: Scalar = self._asked(run_id, node, None).of(node)
         return found
 
+    def scale(self, run_id: str, node: Node, rank: int | None = None) -> float:
+        """The greatest finite size among the values of all parts of an expression, 1 at least: rounding is as great."""
+        asked = self._asked(run_id, node, rank)
+        sizes = [1.0]
+        for part in node.walk():
+            found = asked.of(part)
+            values = found.values() if part.is_series else [found]
+            sizes += [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
+        return max(sizes)
+
     def _asked(self, run_id: str, node: Node, rank: int | None) -> _Asked:
         read = {one: self._read(run_id, one, rank) for one in sources(node)}
         return _Asked(read, self._attributes.get(run_id, {}))
@@ -84,7 +94,7 @@ class _Asked:
         if node.op == "attribute":
             return self._attribute(node)
         if node.op == "has_tag":
-            return f"tags.{node.args[0].value}" in self._attributes
+            return f"tags.{str(node.args[0].value).replace('/', '.')}" in self._attributes
         if node.op == "exists" and node.args[0].op == "attribute":
             return self._attributes.get(str(node.args[0].value)) is not None
         args = [self.of(one) for one in node.args]

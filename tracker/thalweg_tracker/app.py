@@ -20,6 +20,7 @@ import uvicorn
 
 from thalweg.version import __version__
 from thalweg_tracker.api.application import make_api
+from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate, pending
@@ -151,7 +152,7 @@ class HttpThread:
         self.address = Address(address.host, self._socket.getsockname()[1])
         app = make_api(engine, objects, __version__, grpc_address)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S))
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, app.state.live)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
         self._thread.start()
 
@@ -160,6 +161,19 @@ class HttpThread:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends the live streams when it stops, as it waits for all answers under way."""
+
+    def __init__(self, config: uvicorn.Config, live: LiveHub) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn. Runs on its loop."""
+        self._live.stop()
+        await super().shutdown(sockets)
 
 
 def _listen(address: Address) -> socket.socket:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +11,7 @@ import click
 from thalweg.api_client import ApiClient
 from thalweg.cli import formats, output, plots
 from thalweg.cli.commas import split_all
+from thalweg.cli.csv_lines import print_csv
 from thalweg.cli.locate import locate
 from thalweg.cli.options import branch_option, connect, json_option, project_option, url_option
 from thalweg.cli.series_lines import TREND_CHARS, middle, numbers, print_series
@@ -241,17 +240,3 @@ def _table(target: Target, expressions: Sequence[str], shape: Shape, series: Any
     if series is not None:
         return series_table(series, point_columns(_body(target, expressions, shape)), shape.group_by)
     return groups_table(shape.group_by, *values) if shape.group_by else runs_table(*values)
-
-
-def print_csv(table: Table) -> None:
-    """CSV with a header; times as in ISO 8601, tags separated by commas, what is missing empty."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(table.columns)
-    for row in table.rows():
-        writer.writerow([_csv_cell(value) for value in row.values()])
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return value.isoformat() if hasattr(value, "isoformat") else value

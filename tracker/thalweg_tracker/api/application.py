@@ -6,10 +6,14 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from thalweg_tracker.api.bodies import BodyLimit
+from thalweg_tracker.api.compression import Compression
+from thalweg_tracker.api.deadlines import TimedEngine, time_limit
 from thalweg_tracker.api.errors import add_handlers
+from thalweg_tracker.api.live import make_live_router
+from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.api.objects import make_object_router
 from thalweg_tracker.api.routes import make_router
 from thalweg_tracker.engine.contract import Engine
@@ -46,9 +50,14 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
         openapi_url="/api/v1/openapi.json",
         lifespan=open_objects,
     )
-    app.include_router(make_router(engine, objects, version, grpc_address))
+    timed = TimedEngine(engine)
+    app.include_router(make_router(timed, objects, version, grpc_address), dependencies=[Depends(time_limit)])
+    hub = LiveHub(engine)
+    app.include_router(make_live_router(engine, hub))
+    app.state.live = hub
     if isinstance(objects, FileStore):
         app.include_router(make_object_router(objects))
     add_handlers(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Compression)
     return app

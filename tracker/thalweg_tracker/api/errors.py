@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from thalweg_tracker.api.models import ErrorAnswer
-from thalweg_tracker.engine.failures import read_too_much
+from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP, read_too_much, took_too_long
 from thalweg_tracker.errors import (
     EngineBusyError,
     EngineError,
@@ -42,6 +42,13 @@ def _answer(status: int, code: str, message: str, hint: str = "", **more: Any) -
     return JSONResponse({"error": {"code": code, "message": message, "hint": hint, **more}}, status)
 
 
+def busy_answer(code: str, message: str, hint: str) -> JSONResponse:
+    """The answer where the same request may succeed a little later."""
+    answer = _answer(503, code, message, hint)
+    answer.headers["Retry-After"] = "1"
+    return answer
+
+
 def add_handlers(app: FastAPI) -> None:
     """Makes an app answer all errors in the one shape."""
 
@@ -69,11 +76,10 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineBusyError)
     def busy(request: Request, error: EngineBusyError) -> JSONResponse:
         log.warning("%s %s: %s", request.method, request.url.path, error)
-        answer = _answer(
-            503, "database_busy", "the database is out of reach, out of room, or took too long", "Try again."
-        )
-        answer.headers["Retry-After"] = "1"
-        return answer
+        if took_too_long(error):
+            hint = "Ask for less: fewer runs, metrics or points. Or give it more time: ?timeout_s=, at most 60."
+            return _answer(503, "query_timeout", "the question took longer than its time limit", hint)
+        return busy_answer("database_busy", "the database is out of reach, or out of room", "Try again.")
 
     @app.exception_handler(ObjectStoreError)
     def no_object(request: Request, error: ObjectStoreError) -> JSONResponse:
@@ -83,6 +89,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(EngineError)
     def failed(request: Request, error: EngineError) -> JSONResponse:
+        if error.code == CANNOT_COMPILE_REGEXP:
+            return _answer(400, "bad_regex", "cannot use a regular expression: it is none (RE2 syntax)")
         if read_too_much(error):
             message = f"the expressions read more than {limits.EXPRESSION_POINTS_MAX:,} stored points"
             return _answer(400, "too_many_points", message, "Ask for fewer runs, with a filter, or for fewer metrics.")

@@ -19,6 +19,7 @@ from thalweg_tracker.api.questions import Question, plain_value, quoted
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import ExpressionError, NotFoundError, RejectedError
 from thalweg_tracker.expressions.check import check, check_definition, used_custom
+from thalweg_tracker.expressions.names import validate_custom_name
 from thalweg_tracker.expressions.tree import Kind, Node, attributes, sources
 from thalweg_tracker.expressions.windows import WINDOWS
 from thalweg_tracker.model import limits
@@ -59,6 +60,7 @@ def _add_custom_metrics(router: APIRouter, engine: Engine) -> None:
         project: ProjectName, name: CustomName, metric: models.NewCustomMetric
     ) -> models.CustomMetricLine:
         """Sets a custom metric. From then on it can be asked for like a logged one, of all runs, past and future."""
+        validate_custom_name(name)
         question = Question(engine, project)
         check_definition(name, metric.expression, question.custom)
         made = write_custom_metric(

@@ -7,6 +7,7 @@ from typing import Final
 from thalweg_tracker.errors import EngineBusyError, EngineError
 
 TOO_MANY_ROWS: Final = 158
+CANNOT_COMPILE_REGEXP: Final = 427
 TIMEOUT_EXCEEDED: Final = 159
 SOCKET_TIMEOUT: Final = 209
 NETWORK_ERROR: Final = 210

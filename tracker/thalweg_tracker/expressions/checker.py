@@ -30,6 +30,7 @@ _WANTED: Final[Mapping[Takes, frozenset[Kind]]] = {
     Takes.VALUE: kinds.NUMERIC,
     Takes.CONDITION: kinds.LOGICAL,
     Takes.BRANCH: frozenset(Kind),
+    Takes.NUMBER: frozenset({Kind.NUMBER}),
     Takes.STRING: frozenset({Kind.STRING}),
     Takes.SCALAR: kinds.SCALAR,
 }
@@ -269,7 +270,7 @@ class Checker:
         if _is_reduced(node, function, parameter):
             message = f"{what}, and {shown(self._source(given))} is {kinds.NAMES[node.kind]}: it is one value already"
             raise self._error(message, tree.span, self._source(given))
-        if parameter.takes is Takes.SCALAR and node.is_series:
+        if parameter.takes in (Takes.SCALAR, Takes.NUMBER) and node.is_series:
             raise self._error(
                 f"{what}, and {shown(self._source(given))} is {kinds.NAMES[node.kind]}",
                 node.span,

@@ -1,9 +1,9 @@
 """Checked trees to SQL, the only place where that happens. Values are bound, columns have names made here.
 
-A *frame* is a sub-query with a row for each step of any metric of an expression: run, [rank], step, and for its i-th source
-v<i>, a Nullable(Float64) that is NULL where the metric has no point, and t<i>, the point's time in microseconds. Point-wise
-operators are expressions over a row, so that NULL joins on equal steps. A window runs over the rows where its operand is not
-NULL, which are the points of its series. Windows over windows need one SELECT for each depth.
+A *frame* is a sub-query with a row for each step of any metric of an expression: run, [rank], step, and for its i-th
+source v<i>, a Nullable(Float64) that is NULL where the metric has no point, and t<i>, its time in microseconds.
+Point-wise operators are expressions over a row, so that NULL joins on equal steps. A window runs over the rows where
+its operand is not NULL, which are the points of its series. Windows over windows need one SELECT for each depth.
 """
 
 from __future__ import annotations
@@ -52,13 +52,9 @@ def series_rows(nodes: Sequence[Node], frame: Frame, binder: Binder) -> Rows:
 def reduced(reducers: Sequence[Node], frame: Frame, binder: Binder) -> str:
     """A query with `run` and the reducers r0, r1, ... of their series in one frame; NULL of nothing."""
     layers = _Layers(frame, binder)
-    operands = []
-    for node in reducers:
-        series = node.args[0]
-        value = layers.column(series)
-        operands.append(layers.area(value) if node.op == AREA else value)
+    operands = [layers.operands(node) for node in reducers]
     values = [
-        f"{reducer_sql(node, operand, binder)} AS r{place}"
+        f"{reducer_sql(node.op, *operand)} AS r{place}"
         for place, (node, operand) in enumerate(zip(reducers, operands, strict=True))
     ]
     return f"SELECT {frame.partition}, {', '.join(values)} FROM ({layers.sql}) GROUP BY {frame.partition}"
@@ -110,15 +106,23 @@ class _Layers:
         self._columns[node] = name
         return name
 
-    def area(self, value: str) -> str:
+    def operands(self, reducer: Node) -> tuple[str, str]:
+        """The column that a reducer reduces, and what else it takes."""
+        column = self.column(reducer.args[0])
+        parameter = self.value(reducer.args[1]) if len(reducer.args) > 1 else ""
+        return (self._area(column) if reducer.op == AREA else column), parameter
+
+    def _area(self, value: str) -> str:
         """A column with the area between each number of a column and the one before it."""
-        number, before, step, name = (self._name() for _ in range(4))
+        number, before, step_before, name = (self._name() for _ in range(4))
         self._wrap(f"if(isNaN({value}), NULL, {value}) AS {number}")
         window = self._window(number, "ROWS BETWEEN 1 PRECEDING AND CURRENT ROW")
         self._wrap(
-            f"lagInFrame({number}, 1) OVER {window} AS {before}, lagInFrame(toNullable(step), 1) OVER {window} AS {step}"
+            f"lagInFrame({number}, 1) OVER {window} AS {before},"
+            f" lagInFrame(toNullable(step), 1) OVER {window} AS {step_before}"
         )
-        self._wrap(f"if(isNull({number}), {value}, ifNull((step - {step}) * ({number} + {before}) / 2, 0.)) AS {name}")
+        area = f"(step - {step_before}) * ({number} + {before}) / 2"
+        self._wrap(f"if(isNull({number}), {value}, ifNull({area}, 0.)) AS {name}")
         return name
 
     def _find(self, node: Node) -> str | None:
@@ -136,13 +140,10 @@ class _Layers:
     def _make(self, node: Node) -> None:
         if node in self._columns:
             return
-        operand = self.column(node.args[0])
         if node.op in REDUCERS:
-            if node.op == AREA:
-                operand = self.area(operand)
-            value = reducer_sql(node, operand, self._binder, f" OVER (PARTITION BY {self._frame.partition})")
+            value = reducer_sql(node.op, *self.operands(node), f" OVER (PARTITION BY {self._frame.partition})")
         else:
-            value = WINDOWS[node.op](_Operand(self, operand, node, self._binder))
+            value = WINDOWS[node.op](_Operand(self, self.column(node.args[0]), node, self._binder))
         name = self._name()
         self._wrap(f"{value} AS {name}")
         self._columns[node] = name

@@ -24,6 +24,7 @@ class Takes(StrEnum):
     VALUE = "a series or a number"
     CONDITION = "a condition"
     BRANCH = "a value of any kind, the same in both branches"
+    NUMBER = "a number"
     STRING = "text"
     SCALAR = "one value a run"
     PRESENCE = "a series or an attribute"
@@ -209,7 +210,7 @@ def _reducers() -> Iterable[Function]:
     yield Function(
         "quantile", (_POINTS, _Q), Gives.NUMBER, of, "The q-quantile, linear between two values; NaN left out."
     )
-    step = Parameter("step", Takes.CONSTANT, range_text="a number")
+    step = Parameter("step", Takes.NUMBER)
     yield Function("at", (_POINTS, step), Gives.NUMBER, of, "The value at exactly that step.")
     yield Function("any", (_CONDITIONS,), Gives.BOOL, of, "Whether cond is true at any step.")
     yield Function("all", (_CONDITIONS,), Gives.BOOL, of, "Whether cond is true at all its steps.")

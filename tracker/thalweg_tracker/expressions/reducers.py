@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from thalweg_tracker.expressions.binding import Binder
-from thalweg_tracker.expressions.scalars import scalar_sql
-from thalweg_tracker.expressions.tree import Node
-
 AREA: Final = "auc"
 """Its operand is the area at each point (compile.py)."""
 
 # {a}: the operand, {b}: without NaN, {o}: OVER ..., {p}: a parameter.
+_MEDIAN: Final = "quantileExactLow(0.5)({b}){o} / 2 + quantileExactHigh(0.5)({b}){o} / 2"  # of infinities, too
 _OF_NUMBERS: Final = "if(count({a}){o} = 0, NULL, ifNull({of}, {none}))"
 _PLACE: Final = "if(count({a}){o} = 0, NULL, if(count({b}){o} = 0, nan, {of}))"
 _FORMS: Final = {
@@ -21,7 +18,7 @@ _FORMS: Final = {
     "max": _OF_NUMBERS.replace("{of}", "max({b}){o}").replace("{none}", "nan"),
     "mean": _OF_NUMBERS.replace("{of}", "avg({b}){o}").replace("{none}", "nan"),
     "std": _OF_NUMBERS.replace("{of}", "stddevPopStable({b}){o}").replace("{none}", "nan"),
-    "median": _OF_NUMBERS.replace("{of}", "quantileExactInclusive(0.5)({b}){o}").replace("{none}", "nan"),
+    "median": _OF_NUMBERS.replace("{of}", _MEDIAN).replace("{none}", "nan"),
     "quantile": _OF_NUMBERS.replace("{of}", "quantileExactInclusive({p})({b}){o}").replace("{none}", "nan"),
     "sum": _OF_NUMBERS.replace("{of}", "sum({b}){o}").replace("{none}", "0."),
     AREA: _OF_NUMBERS.replace("{of}", "sum({b}){o}").replace("{none}", "0."),
@@ -39,8 +36,7 @@ FROM_STATISTICS: Final = frozenset({"last", "first", "min", "max", "argmin", "ar
 """Those of a logged metric that are known without its points."""
 
 
-def reducer_sql(node: Node, operand: str, binder: Binder, over: str = "") -> str:
-    """The aggregate of a reducer. `over`: as a window function, with the window."""
-    parameter = scalar_sql(node.args[1], binder, {}) if len(node.args) > 1 else ""
+def reducer_sql(op: str, operand: str, parameter: str, over: str = "") -> str:
+    """The aggregate of a reducer. `parameter`: what it takes beside the series. `over`: its window, if it is one."""
     numbers = f"if(isNaN({operand}), NULL, {operand})"
-    return _FORMS[node.op].format(a=operand, b=numbers, o=over, p=parameter)
+    return _FORMS[op].format(a=operand, b=numbers, o=over, p=parameter)

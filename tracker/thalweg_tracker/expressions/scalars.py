@@ -13,7 +13,6 @@ from thalweg_tracker.expressions.tree import Kind, Node
 
 _INFIX: Final = {"+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!="}
 _CALLS: Final = {
-    "%": "modulo",
     "**": "pow",
     "floor": "floor",
     "ceil": "ceil",
@@ -24,6 +23,7 @@ _CALLS: Final = {
     **{name: name for name in ("abs", "sqrt", "exp", "log", "log2", "log10", "log1p", "tanh", "sigmoid")},
 }
 _FORMS: Final = {
+    "%": "if(isInfinite({1}) AND isFinite({0}), {0}, modulo({0}, {1}))",
     "neg": "(-{0})",
     "not": "(NOT {0})",
     "sign": "if(isNaN({0}), nan, toFloat64(sign({0})))",

@@ -9,7 +9,7 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """What an expression gives. ANY: an attribute, whose type each run has for itself; it is taken as its place wants it."""
+    """What an expression gives. ANY: an attribute, whose type each run has for itself, taken as its place wants it."""
 
     SERIES = "series"
     BOOL_SERIES = "bool_series"

@@ -54,8 +54,8 @@ def _numbers(window: Window) -> str:
 def _ema(window: Window) -> str:
     """Sums that decay by the weight a point, of the numbers and of how many there were."""
     weight = _number(window.arguments[0])
-    if weight == 0:
-        return window.value
+    if weight == 0:  # the latest number
+        return _cumulated("anyLast", "nan", window)
     place = window.layer(f"toFloat64(row_number() {window.over(_SO_FAR)})")[0]
     decay = window.binder.number(-1 / math.log(weight))
     value, over = window.value, window.over(_SO_FAR)
@@ -68,6 +68,11 @@ def _rolling(aggregate: str, empty: str, window: Window) -> str:
     size = int(_number(window.arguments[0]))
     rows = f"ROWS BETWEEN {size - 1} PRECEDING AND CURRENT ROW"
     return _points(window, f"ifNull({aggregate}({_numbers(window)}) {window.over(rows)}, {empty})")
+
+
+def _rolling_median(window: Window) -> str:
+    halves = (_rolling(f"quantileExact{side}(0.5)", "nan", window) for side in ("Low", "High"))
+    return " + ".join(f"{half} / 2" for half in halves)  # an infinity is no number to interpolate with
 
 
 def _cumulated(aggregate: str, empty: str, window: Window) -> str:
@@ -106,17 +111,20 @@ def _interpolate(window: Window) -> str:
         f"anyLast({own_step}) {after}",
         f"anyLast({value}) {after}",
     )
-    between = f"{low_value} + ({high_value} - {low_value}) * ((step - {low}) / ({high} - {low}))"
+    part = f"((step - {low}) / ({high} - {low}))"
+    between = f"{low_value} * (1 - {part}) + {high_value} * {part}"
     return f"if(isNull({value}), {between}, {value})"
 
 
+ALIGNMENT: Final = frozenset({"fill", "interpolate"})
+"""What gives a series values at steps of the frame that are not its own."""
 WINDOWS: Final[Mapping[str, Callable[[Window], str]]] = {
     "ema": _ema,
     "rolling_mean": partial(_rolling, "avg", "nan"),
     "rolling_min": partial(_rolling, "min", "nan"),
     "rolling_max": partial(_rolling, "max", "nan"),
     "rolling_std": partial(_rolling, "stddevPopStable", "nan"),
-    "rolling_median": partial(_rolling, "quantileExactInclusive(0.5)", "nan"),
+    "rolling_median": _rolling_median,
     "rolling_sum": partial(_rolling, "sum", "0."),
     "cumsum": partial(_cumulated, "sum", "0."),
     "cummin": partial(_cumulated, "min", "nan"),

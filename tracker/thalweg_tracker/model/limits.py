@@ -55,7 +55,9 @@ LIVE_RUNS_MAX: Final = 200
 LIVE_SERIES_MAX: Final = 2000
 """Runs, and runs times metrics, of one event stream."""
 LIVE_POLL_MS: Final = 100
-"""What listeners ask about is looked at this often, by one query for all of them."""
+LIVE_POLL_SLOWLY_MS: Final = 200
+"""What listeners ask about is looked at so often, by one query for all: the latter where nothing comes, or too much."""
+LIVE_QUIET_MS: Final = 2000
 LIVE_STATES_MS: Final = 2000
 """So often for what nobody writes: that a run is lost, or has a new branch."""
 LIVE_SETTLE_MS: Final = 3000
@@ -72,3 +74,6 @@ LIVE_FAREWELL_S: Final = 60.0
 LIVE_ID_EVERY_MS: Final = 1000
 LIVE_ID_WRITERS_MAX: Final = 512
 """Writers of which the id of an event says by name up to where they were told."""
+
+CACHE_AFTER_S: Final = 60
+"""Answers about runs that ended get a validator so long after their last word: what was under way is there then."""

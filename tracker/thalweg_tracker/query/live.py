@@ -1,9 +1,9 @@
 """What is new in some series since one was last told: the points that one listener gets.
 
-New is what was committed, not what has a high step: values that are logged again, and those of a rank or a process that was
-long offline, come too. Points carry no time of their commit, so each series of each writer has a mark: a writer's points
-are committed by rising times. Two commits of one writer can change places, so what was told in the last seconds is
-read again, and what was told already is left out.
+New is what was committed since, not what has a higher step: values that are logged again come too, and those of a rank
+or a process that was long offline. Points carry no time of their commit, so each series of each writer has a mark:
+a writer's points are committed by rising times. Two commits of one writer can change places, so what was told in
+the last seconds is read again, and what was told already is left out.
 
 Not thread-safe: one call at a time.
 """
@@ -21,10 +21,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from thalweg.wire import limits as wire_limits
-from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.engine.contract import Parameters
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunView
+from thalweg_tracker.query.live_answers import Answers
 from thalweg_tracker.query.live_marks import Marks
 from thalweg_tracker.sql import load
 
@@ -99,15 +100,15 @@ class _Range(NamedTuple):
 class Feed:
     """The new points of one listener."""
 
-    def __init__(self, engine: Engine, views: Sequence[RunView], metrics: Sequence[str], marks: Marks | None) -> None:
+    def __init__(self, answers: Answers, views: Sequence[RunView], metrics: Sequence[str], marks: Marks | None) -> None:
         """`marks` None: only what comes from now on. Reads where the series stand then."""
-        self._engine = engine
+        self._answers = answers
         self._names = {int(metric_key(name)): name for name in metrics}
         self._marks = marks or Marks()
         self._courses: dict[_Group, dict[int, _Course]] = defaultdict(dict)  # by writer
         self._seen: dict[_Group, set[tuple[float, int]]] = defaultdict(set)  # (step, time) since the last settling
         self._seen_before: dict[_Group, set[tuple[float, int]]] = {}
-        self._settled_at_s = -math.inf
+        self._settled = -2  # number of the settling time since which nothing was settled
         self._targets: dict[int, list[_Target]] = {}
         self.views: list[RunView] = []
         self._take(views)
@@ -146,14 +147,12 @@ class Feed:
     def _stored(self, runs: Collection[int]) -> list[dict[str, Any]]:
         if not runs or not self._names:
             return []
-        where: Parameters = {"runs": list(runs), "metrics": list(self._names)}
-        rows: list[dict[str, Any]] = self._engine.query(
-            load("live_series"), where, limits.LIVE_QUERY_TIMEOUT_S
-        ).to_pylist()
+        where: Parameters = {"runs": sorted(runs), "metrics": sorted(self._names)}
+        rows: list[dict[str, Any]] = self._answers.query(load("live_series"), where).to_pylist()
         return rows
 
     def marks(self) -> Marks:
-        """From where another listener may go on and misses nothing. It may be told again what came in the last seconds."""
+        """From where another listener may go on and misses nothing; some of the last seconds it is told again."""
         times = dict(self._marks.times_us)
         for courses in self._courses.values():
             for writer, course in courses.items():
@@ -164,7 +163,7 @@ class Feed:
         """What is new in some branches. `started_us`: when writers began, by their own clocks, as far as known."""
         self._settle(now_s)
         ranges: dict[_Group, list[_Range]] = defaultdict(list)
-        for row in self._stored(runs):
+        for row in self._stored(self.runs.intersection(runs)):
             one = self._range(row, started_us)
             if one is not None:
                 ranges[_group(row)].append(one)
@@ -183,17 +182,13 @@ class Feed:
         return News(self._new_of(points, ranges), left)
 
     def _settle(self, now_s: float) -> None:
-        """What was told long enough ago is read no more."""
-        since_s = now_s - self._settled_at_s
-        if since_s < _SETTLE_S:
-            return
-        for course in (course for courses in self._courses.values() for course in courses.values()):
-            course.settle()
-            if since_s >= 2 * _SETTLE_S:
+        """What was told long ago is read no more. Listeners settle together, so that they go on asking the same."""
+        now = int(now_s / _SETTLE_S)
+        for _ in range(min(now - self._settled, 2)):
+            for course in (course for courses in self._courses.values() for course in courses.values()):
                 course.settle()
-        self._seen_before = self._seen if since_s < 2 * _SETTLE_S else {}
-        self._seen = defaultdict(set)
-        self._settled_at_s = now_s
+            self._seen_before, self._seen = self._seen, defaultdict(set)
+        self._settled = now
 
     def _range(self, row: Mapping[str, Any], started_us: Mapping[int, int]) -> _Range | None:
         """What can be new of a series of a writer; None if nothing."""
@@ -219,7 +214,7 @@ class Feed:
         return _Range(course, course.settled.time_us, upto, from_step)
 
     def _seen_at(self, group: _Group) -> list[_Target]:
-        """Where a series is seen. Metrics of the host are no part of a lineage: they belong to the branch that wrote them."""
+        """Where a series is seen. Metrics of the host are no part of a lineage, but of the branch that wrote them."""
         if self._names[group.metric].startswith(wire_limits.SYSTEM_PREFIX):
             return [_Target(view, -math.inf, math.inf) for view in self.views if view.key == group.run]
         return self._targets[group.run]
@@ -229,12 +224,12 @@ class Feed:
         for group, some in ranges.items():
             by_run[group.run] += some
         where: dict[str, Any] = {
-            "metrics": list({group.metric for group in ranges}),
-            "runs": list(by_run),
+            "metrics": sorted({group.metric for group in ranges}),
+            "runs": sorted(by_run),
             "limit": limits.LIVE_READ_POINTS,
         }
         which = []
-        for number, (run, some) in enumerate(by_run.items()):
+        for number, (run, some) in enumerate(sorted(by_run.items())):
             where |= {
                 f"run{number}": run,
                 f"step{number}": min(one.from_step for one in some),
@@ -245,7 +240,7 @@ class Feed:
                 f" AND time > fromUnixTimestamp64Micro({{after{number}:Int64}}))"
             )
         sql = load("live_points").replace("{which}", " OR ".join(which))
-        return self._engine.query(sql, where, limits.LIVE_QUERY_TIMEOUT_S)
+        return self._answers.query(sql, where)
 
     def _tell_up_to(self, ranges: Mapping[_Group, Sequence[_Range]], edge_us: int) -> None:
         """There was more than fits: all up to `edge_us` is told, and nothing is read again."""

@@ -20,7 +20,7 @@ _WRITER: Final = struct.Struct("<Qq")
 class Marks:
     """Times by the writers' own clocks, in microseconds: what has a later one was not told yet.
 
-    A writer's points arrive in the order of their times, but those of different writers in any: so each has its own mark.
+    A writer's points arrive in the order of their times, those of different writers in any: so each has its own mark.
     `rest_us` is that of all that are not named.
     """
 
@@ -44,7 +44,8 @@ def read_marks(text: str) -> Marks:
     """What `to_text` wrote. Raises RejectedError."""
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        return Marks(*_REST.unpack_from(data), dict(_WRITER.iter_unpack(data[_REST.size :])))
+        (rest_us,) = _REST.unpack_from(data)
+        return Marks(rest_us, dict(_WRITER.iter_unpack(data[_REST.size :])))
     except (ValueError, binascii.Error, struct.error):
         raise RejectedError(
             "bad_event_id", f"cannot go on after the event {text[:60]!r}", "Use the id of an event, or none."

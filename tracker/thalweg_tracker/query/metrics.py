@@ -7,13 +7,12 @@ from typing import Any
 
 from thalweg.wire import limits as wire_limits
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import MetricKey, RunKey
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
-
-_CANNOT_COMPILE_REGEXP = 427
 
 
 def list_metrics(
@@ -37,7 +36,7 @@ def list_metrics(
     try:
         page = engine.query(load("metric_page"), where, limits.QUERY_TIMEOUT_S)
     except EngineError as error:
-        if error.code == _CANNOT_COMPILE_REGEXP:
+        if error.code == CANNOT_COMPILE_REGEXP:
             raise RejectedError("bad_regex", f"cannot use {pattern!r} as a regular expression (RE2 syntax)") from error
         raise
     names = dict(zip(page["metric"].to_pylist(), page["name"].to_pylist(), strict=True))

@@ -14,6 +14,7 @@ from thalweg_tracker.expressions.compile import outermost_reducers, reduced
 from thalweg_tracker.expressions.reducers import FROM_STATISTICS
 from thalweg_tracker.expressions.scalars import scalar_sql
 from thalweg_tracker.expressions.tree import MEAN, Kind, Node, Source, sources
+from thalweg_tracker.expressions.windows import ALIGNMENT
 from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
@@ -68,24 +69,27 @@ class RunColumns:
         self._bound = bound
         self._binder = binder
         self._columns: dict[Node, str] = {}
+        self._reduced: dict[tuple[Node, tuple[Source, ...]], str] = {}  # by what their frame is of
         self.tables = f"({binder.embed(load('newest_branches'), {'project': project})}) AS r"
         nodes = list(dict.fromkeys(node for tree in trees for node in tree.walk()))
         self._join_attributes([node for node in nodes if node.op == "attribute"])
         self._join_labels(nodes)
         self._join_states([node for node in nodes if node.op == "attribute"])
-        reducers = list(dict.fromkeys(found for tree in trees for found in outermost_reducers(tree)))
-        simple = [node for node in reducers if _is_simple(node)]
-        self._join_facts(simple)
-        self._join_frames([node for node in reducers if node not in simple], where)
+        reducers = {tree: outermost_reducers(tree) for tree in trees}
+        self._join_facts(list(dict.fromkeys(node for found in reducers.values() for node in found if _is_simple(node))))
+        self._join_frames(
+            {tree: [node for node in found if not _is_simple(node)] for tree, found in reducers.items()}, where
+        )
 
-    def sql(self, node: Node) -> str:
+    def sql(self, tree: Node) -> str:
         """An expression over the joined tables."""
-        return scalar_sql(node, self._binder, self._find)
 
-    def _find(self, node: Node) -> str | None:
-        if node.op == "exists" and node.args[0].op == "attribute":
-            return f"isNotNull({self._columns[node.args[0]]})"
-        return self._columns.get(node)
+        def find(node: Node) -> str | None:
+            if node.op == "exists" and node.args[0].op == "attribute":
+                return f"isNotNull({self._columns[node.args[0]]})"
+            return self._columns.get(node) or self._reduced.get((node, _frame_of(node, tree)))
+
+        return scalar_sql(tree, self._binder, find)
 
     def _join(self, sql: str, alias: str, on: str = "run") -> None:
         self.tables += f"\nLEFT JOIN ({sql}) AS {alias} ON r.{on} = {alias}.{on}"
@@ -190,24 +194,25 @@ class RunColumns:
             columns |= {node: f"{alias}.r{place}" for place, node in enumerate(wanted)}
         return columns
 
-    def _join_frames(self, reducers: Sequence[Node], where: Node | None) -> None:
-        """Reducers of anything else."""
-        if not reducers:
+    def _join_frames(self, reducers: Mapping[Node, Sequence[Node]], where: Node | None) -> None:
+        """Reducers of anything else, by the expressions in which they stand."""
+        together: dict[tuple[Source, ...], dict[Node, None]] = {}
+        for tree, found in reducers.items():
+            for node in found:
+                together.setdefault(_frame_of(node, tree), {})[node] = None
+        if not together:
             return
-        cheap = [part for part in _conjuncts(where) if not any(node in reducers for node in part.walk())]
-        views = self._views(cheap)
-        together: dict[tuple[Source, ...], list[Node]] = {}
-        for node in reducers:
-            together.setdefault(tuple(sources(node.args[0])), []).append(node)
-        for place, (some, nodes) in enumerate(together.items()):
+        of_points = {node for nodes in together.values() for node in nodes}
+        views = self._views([part for part in _conjuncts(where) if not of_points.intersection(part.walk())])
+        for place, (some, chosen) in enumerate(together.items()):
+            nodes = list(chosen)
             framed = make_frame(self._engine, self._binder, views, some, self._bound) if views else None
-            alias = f"p{place}"
             if framed is None:
-                self._columns |= {node: _OF_NOTHING.get(node.op, _NO_NUMBER) for node in nodes}
+                self._reduced |= {(node, some): _OF_NOTHING.get(node.op, _NO_NUMBER) for node in nodes}
                 continue
-            frame = with_attributes(framed.frame, self._project, views, [node.args[0] for node in nodes], self._binder)
-            self._join(reduced(nodes, frame, self._binder), alias)
-            self._columns |= {node: f"{alias}.r{number}" for number, node in enumerate(nodes)}
+            frame = with_attributes(framed.frame, self._project, views, nodes, self._binder)
+            self._join(reduced(nodes, frame, self._binder), f"p{place}")
+            self._reduced |= {(node, some): f"p{place}.r{number}" for number, node in enumerate(nodes)}
 
     def _views(self, conditions: Sequence[Node] | None) -> list[RunView]:
         """The runs that meet some conditions, as they are seen."""
@@ -230,6 +235,12 @@ def _is_simple(node: Node) -> bool:
         and source.run is None
         and source.ranks == MEAN
     )
+
+
+def _frame_of(reducer: Node, tree: Node) -> tuple[Source, ...]:
+    """The metrics of the frame of a reducer: all of its expression, where it makes values at their steps."""
+    makes_values = any(node.op in ALIGNMENT for node in reducer.walk())
+    return tuple(sources(tree if makes_values else reducer))
 
 
 def _name(node: Node) -> str:

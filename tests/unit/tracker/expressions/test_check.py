@@ -442,7 +442,7 @@ def test_a_fix_leads_on(text: str, want: Wanted) -> None:
 
 @given(_texts(3))
 def test_trees_are_well_formed(text: str) -> None:
-    """Only the operators, functions and leaves of the language; the kind of a node agrees with those of its arguments."""
+    """Only operators, functions and leaves of the language; a point-wise node is a series if an argument is one."""
     node, _ = result(check, text, CUSTOM)
     for one in node.walk() if node is not None else ():
         assert one.op in ALLOWED
