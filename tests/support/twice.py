@@ -152,7 +152,7 @@ class Twice:
         return {run_id: branches[-1].points() for run_id, branches in self._branches.items()}
 
     def attributes(self) -> dict[str, dict[str, Any]]:
-        """Of each run what is set; config is inherited, of the same run everything."""
+        """Of each run what is set; config is inherited, of the same run everything but the status."""
         return {run_id: self._attributes(branches[-1]) for run_id, branches in self._branches.items()}
 
     def _attributes(self, branch: _Branch) -> dict[str, Any]:
@@ -161,6 +161,7 @@ class Twice:
             is_same_run = branch.parent.run_id == branch.run_id
             inherited = self._attributes(branch.parent)
             found = {path: value for path, value in inherited.items() if is_same_run or path.startswith(_INHERITED)}
+            found.pop("run.status", None)
         found |= branch.attributes
         found = {path: value for path, value in found.items() if value is not None}
         status = "created" if branch.parent is not None and not branch.number else "lost"

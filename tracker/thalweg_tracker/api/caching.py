@@ -28,7 +28,10 @@ def validator(engine: Engine, request: Request, project: str, views: Sequence[Ru
     """The ETag of the answer to a request about some branches; None if one of them has not ended.
 
     `more`: what the answer depends on beside the runs and the address: the body, when custom metrics were changed.
+    It costs about 10 ms, a tenth of an answer: for several runs only where the client sends If-None-Match, be it empty.
     """
+    if len(views) > 1 and "if-none-match" not in request.headers:
+        return None
     form = request.headers.get("accept", "")
     found = read_validator(engine, project, views, request.url.path, request.url.query, form, *more)
     return None if found is None else f'W/"{found}"'

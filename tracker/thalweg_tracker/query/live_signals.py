@@ -55,7 +55,7 @@ def read_signals(engine: Engine, projects: Iterable[str], runs: Iterable[int]) -
         rows[row["run"]].append(row)
     return {
         run: Signal(
-            frozenset((row["writer"], row["rows"], row["sequences"]) for row in some),
+            frozenset((row["writer"], row["rows"], row["seen_us"]) for row in some),
             {row["writer"]: row["started_us"] for row in some},
         )
         for run, some in rows.items()

@@ -10,9 +10,9 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import MetricKey, RunKey
+from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load
+from thalweg_tracker.sql import load, load_with
 
 
 def list_metrics(
@@ -74,14 +74,19 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
     return {row.pop("metric"): row for row in rows}
 
 
-def metric_of_runs(engine: Engine, metric: MetricKey, runs: list[RunKey]) -> dict[int, dict[str, Any]]:
-    """What is known of one metric in each of some branches, of their own points."""
-    where: dict[str, Any] = {"runs": runs, "metrics": [metric]}
-    rows = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    whole = [(row["run"], int(metric)) for row in rows if not row["is_relogged"]]
-    from_points = [(row["run"], int(metric)) for row in rows if row["is_relogged"]]
-    bounds = _all_of([run for run, _ in from_points])
-    return {row.pop("run"): row for row in _read(engine, whole, from_points, bounds, by_run=True)}
+def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, dict[str, Any]]:
+    """What is known of one metric in each branch of a project, of its own points: by the branch's key."""
+    key = metric_key(metric)
+    where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
+    own = load("own_ways")
+    asked = {**where, "over_ranks": []}
+    found = engine.query(load_with("marked_series", lineage=own), asked, limits.QUERY_TIMEOUT_S)
+    marked = found["view"].to_pylist()
+    asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}
+    facts = engine.query(load_with("series_facts", lineage=own), asked, limits.QUERY_TIMEOUT_S)
+    known = {row["run"]: row for row in facts.to_pylist()}
+    from_points = _read(engine, [], [(run, int(key)) for run in marked], _all_of(marked), by_run=True) if marked else []
+    return known | {row["run"]: row for row in from_points}
 
 
 def _all_of(runs: list[int]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from thalweg_tracker.expressions.tree import MEAN
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load
+from thalweg_tracker.sql import load, load_with
 
 EVERY: Final = "every"
 """Instead of a form over ranks: the rows of all of them, with the column `rank`."""
@@ -58,9 +58,8 @@ class Part:
         }
         if self.views:
             parameters |= {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
-        points = load("points_of_lineage" if self.views else "points").replace(
-            "{final}", "FINAL" if self.has_copies else ""
-        )
+        name = "points_of_lineage" if self.views else "points"
+        points = load_with(name, final="FINAL" if self.has_copies else "")
         return _form(points, ranks, has_ranks=self.has_ranks), parameters
 
     def add(self, view: int, segment: int, after: float, upto: float) -> None:

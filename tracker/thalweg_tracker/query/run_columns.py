@@ -22,7 +22,7 @@ from thalweg_tracker.query.computed import with_attributes
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView, views_of
 from thalweg_tracker.query.seen_attributes import attributes_sql, typed
-from thalweg_tracker.sql import load
+from thalweg_tracker.sql import load, load_with
 
 _OF_EITHER_RANK: Final = frozenset({"last", "first", "exists"})
 """Known of a metric that several ranks wrote, too: their mean at one step."""
@@ -155,9 +155,9 @@ class RunColumns:
         over_ranks = [keys[names[node]] for node in reducers if node.op not in _OF_EITHER_RANK]
         where: dict[str, Any] = {"project": self._project, "metrics": list(keys.values()), "host": host}
         asked = {**where, "over_ranks": over_ranks}
-        found = self._engine.query(load("marked_series"), asked, limits.QUERY_TIMEOUT_S)
+        found = self._engine.query(load_with("marked_series", lineage=load("ways")), asked, limits.QUERY_TIMEOUT_S)
         marked = {"marked_views": found["view"].to_pylist(), "marked_metrics": found["metric"].to_pylist()}
-        facts = self._binder.embed(load("series_facts"), {**where, **marked})
+        facts = self._binder.embed(load_with("series_facts", lineage=load("ways")), {**where, **marked})
         bound = {name: self._binder.bind(key, "UInt64") for name, key in keys.items()}
         values = ", ".join(
             f"anyIf({'last' if node.op == 'exists' else node.op}, metric = {bound[names[node]]}) AS f{place}"

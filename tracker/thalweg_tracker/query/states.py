@@ -52,10 +52,6 @@ class States:
     def _lost_before_us(self) -> int:
         return int((self._now_s - policy.LOST_AFTER_S) * 1e6)
 
-    def words(self) -> dict[int, str]:
-        """The status of each of which a training process has said anything."""
-        return {key: row["status"] for key, row in self._rows.items()}
-
     def silent(self, keys: Iterable[int]) -> list[int]:
         """Those of which no training process has said anything."""
         return [key for key in keys if key not in self._rows]

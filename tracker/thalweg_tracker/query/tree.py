@@ -11,9 +11,8 @@ from thalweg_tracker.lineage.chain import changes
 from thalweg_tracker.lineage.tree import START as BEGUN
 from thalweg_tracker.lineage.tree import Kind
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
-from thalweg_tracker.query.metrics import metric_of_runs
+from thalweg_tracker.query.metrics import metric_of_branches
 from thalweg_tracker.query.runs import attributes_of, config_of
 from thalweg_tracker.query.states import NO_LABELS, States, read_labels
 from thalweg_tracker.query.texts import as_text, read_json
@@ -56,7 +55,7 @@ def list_tree(engine: Engine, project: str, metric: str, place: TreePlace, limit
     if not rows:
         return []
     keys = [row["key"] for row in rows]
-    known = metric_of_runs(engine, metric_key(metric), keys) if metric else {}
+    known = metric_of_branches(engine, project, metric) if metric else {}
     states = States(engine, project, keys)
     labels = read_labels(engine, project, {row["key"]: row["run_id"] for row in rows})
     return [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import xxhash
@@ -14,10 +16,9 @@ from thalweg_tracker.engine.together import together
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.query.states import States
 from thalweg_tracker.sql import load
 
-_ENDED: Final = frozenset({"finished", "failed", "killed"})
+_OUTCOMES: Final = frozenset({"finished", "failed", "killed"})
 
 
 def read_validator(engine: Engine, project: str, views: Sequence[RunView], *question: object) -> str | None:
@@ -31,14 +32,32 @@ def read_validator(engine: Engine, project: str, views: Sequence[RunView], *ques
     others = {int(run_key(project, view.run_id, one.branch)) for view in views for one in view.branches}  # have labels
     every = own | others | {int(key) for view in views for key in view.keys}
     where: dict[str, Any] = {"project": project, "runs": sorted(every)}
-    states, answer = together(
-        lambda: States(engine, project, sorted(own)).words(),
-        lambda: engine.query(load("validator"), where, limits.QUERY_TIMEOUT_S),
+    words, attributes = (
+        answer.to_pylist()
+        for answer in together(
+            *(
+                partial(engine.query, load(name), where, limits.QUERY_TIMEOUT_S)
+                for name in ("last_words", "attributes_hash")
+            )
+        )
     )
-    (row,) = answer.to_pylist()
-    has_ended = all(states.get(key) in _ENDED for key in own)
-    if not has_ended or time.time() - row["seen_us"] / 1e6 < limits.CACHE_AFTER_S:
+    seen_us = max((row["seen_us"] for row in words), default=0)
+    if not own <= _ended(words) or time.time() - seen_us / 1e6 < limits.CACHE_AFTER_S:
         return None
+    delivered = sorted((row["run"], row["writer"], row["seen_us"], row["sequence"], row["word"]) for row in words)
     seen = [(view.run_id, view.branch, view.lineage, view.branches) for view in views]
-    text = repr((__version__, project, seen, sorted(row.items()), question))
+    text = repr((__version__, project, seen, delivered, attributes, question))
     return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def _ended(words: Iterable[dict[str, Any]]) -> set[int]:
+    """Branches of which the latest training process of each rank has said its last word (see sql/run_states.sql)."""
+    latest: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in sorted((row for row in words if row["is_primary"]), key=lambda row: int(row["started_us"])):
+        latest[row["run"], row["rank"]] = row
+    going_on = {run for (run, _), row in latest.items() if not _has_ended(row["word"])}
+    return {run for run, _ in latest} - going_on
+
+
+def _has_ended(word: str) -> bool:
+    return bool(word) and json.loads(word)["outcome"] in _OUTCOMES

@@ -15,3 +15,11 @@ def load(name: str) -> str:
     """The text of `<name>.sql`, with `{include:other}` replaced by the text of `other.sql`."""
     text = resources.files(__name__).joinpath(f"{name}.sql").read_text()
     return _INCLUDE.sub(lambda match: load(match[1]), text)
+
+
+def load_with(name: str, **parts: str) -> str:
+    """The text of `<name>.sql` with pieces of SQL in the places `{part}`; those of values, `{name:Type}`, stay."""
+    text = load(name)
+    for part, sql in parts.items():
+        text = text.replace(f"{{{part}}}", sql)
+    return text

@@ -1,4 +1,4 @@
--- The series of some metrics, seen from runs, whose statistics do not tell what is asked: those that are seen in part, in which a step
+-- The series of some metrics, seen along a lineage (ways.sql, own_ways.sql), whose statistics do not tell what is asked: those that are seen in part, in which a step
 -- was written twice, or, of `over_ranks`, which several ranks wrote.
 SELECT DISTINCT v.view AS view, v.metric AS metric
 FROM
@@ -26,7 +26,7 @@ FROM
         ) AS w
         GROUP BY run, metric, rank
     ) AS r
-    INNER JOIN ({include:ways}) AS l ON r.run = l.key
+    INNER JOIN ({lineage}) AS l ON r.run = l.key
     WHERE if(r.is_of_host, l.key = l.view, r.first_step <= l.upto AND r.last_step > l.after)
     GROUP BY view, metric
 ) AS v
