@@ -18,7 +18,7 @@ from tests.support.expression_runner import Client, is_same_curve, is_same_value
 from tests.support.oracle import Oracle
 from tests.support.random_expressions import CUSTOM, RUN, numbers, predicates, series
 from tests.support.tracker import answering
-from tests.support.twice import SECOND_US, Point, Twice
+from tests.support.twice import REMOVED, SECOND_US, Point, Twice
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.expressions.check import check
@@ -109,7 +109,7 @@ class World:
             else:
                 child = f"r{len(runs.run_ids)}"
                 runs.fork(child, run_id, order.step)
-                runs.describe(child, {"config.lr": None, "config.flag": False})
+                runs.describe(child, {"config.lr": REMOVED, "config.flag": False})
                 runs.end(child, "finished")
         self.run_ids = runs.run_ids
         self.custom = {CUSTOM: custom}

@@ -3,7 +3,7 @@
     # a comment                             load, fork, rewind are followed by indented lines of what the run has:
     load base                                 config lr=0.1 model="gpt"     env gpu="H100"
       loss 0:3 1:2.5 3:nan                    tags baseline good            status finished
-      `val/loss` rank 1 0:1+2x3               name "first try"              notes "text"
+      `val/loss` rank 1 0:1+2x3               config seed=removed           name "first try"
     fork child from base@1                    METRIC [rank N] STEP:VALUE+DELTAxCOUNT STEP:VALUE@SECONDS
       loss 2:9
     rewind base@2                           a new branch of the run
@@ -29,6 +29,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
+
+from tests.support.twice import REMOVED
 
 Curve: TypeAlias = list[tuple[float, float]]
 
@@ -227,7 +229,10 @@ def _attributes(word: str, rest: str, line: int) -> Iterator[tuple[str, Any]]:
     else:
         if _SETTING.sub("", rest).strip():
             raise ScriptError(f"line {line}: cannot read {_SETTING.sub('', rest).strip()!r}")
-        yield from ((f"{word}.{path}", json.loads(value)) for path, value in _SETTING.findall(rest))
+        yield from (
+            (f"{word}.{path}", REMOVED if value == "removed" else json.loads(value))
+            for path, value in _SETTING.findall(rest)
+        )
 
 
 def _logged(line: int, text: str) -> Logged:

@@ -27,6 +27,8 @@ Held = dict[str, dict[int, dict[float, tuple[int, float]]]]
 _INHERITED: Final = "config."
 _HOST: Final = "system/"
 SECOND_US: Final = 1_000_000
+REMOVED: Final = object()
+"""Instead of an attribute's value: it is taken away, also what would be inherited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,10 @@ class Twice:
             self._store(greeting, again)
 
     def describe(self, run_id: str, values: Mapping[str, Any]) -> None:
-        """Attributes by path; None removes one."""
+        """Attributes by path, JSON values or REMOVED."""
         branch = self._branches[run_id][-1]
         moment = next(self._moments)
-        texts = {path: "" if value is None else json.dumps(value) for path, value in values.items()}
+        texts = {path: "" if value is REMOVED else json.dumps(value) for path, value in values.items()}
         pairs = [pb.Attribute(path=path, json=text) for path, text in texts.items()]
         event = pb.Event(time_us=moment, attributes=pb.AttributesSet(attributes=pairs))
         self._store(self._greeting(branch, 0), [wire.batch(1, events=[event])])
@@ -163,7 +165,7 @@ class Twice:
             found = {path: value for path, value in inherited.items() if is_same_run or path.startswith(_INHERITED)}
             found.pop("run.status", None)
         found |= branch.attributes
-        found = {path: value for path, value in found.items() if value is not None}
+        found = {path: value for path, value in found.items() if value is not REMOVED}
         status = "created" if branch.parent is not None and not branch.number else "lost"
         return {"run.status": status, **found, "run.id": branch.run_id, "run.created_at": branch.began_us / SECOND_US}
 

@@ -37,6 +37,7 @@ from thalweg_tracker.objects.s3 import S3Store
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
+_CUT_EVERY_S: Final = 0.1
 DRAIN_S: Final = 10.0
 """How long streams and requests may go on after the order to stop, to get the answers to what was sent."""
 
@@ -173,7 +174,18 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn. Runs on its loop."""
         self._live.stop()
+        cutting = asyncio.create_task(self._cut_abandoned())
         await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut_abandoned(self) -> None:
+        """Cuts connections of streams that were given up, whose clients do not take what is on its way to them."""
+        while True:
+            for connection in list(self.server_state.connections):
+                cycle, transport = getattr(connection, "cycle", None), getattr(connection, "transport", None)
+                if cycle and transport and transport.is_closing() and not cycle.response_complete:
+                    transport.abort()
+            await asyncio.sleep(_CUT_EVERY_S)
 
 
 def _listen(address: Address) -> socket.socket:

@@ -30,6 +30,7 @@ from thalweg_tracker.query.live_marks import Marks
 from thalweg_tracker.sql import load
 
 _RUNS_AT_ONCE: Final = 100
+_END_OF_TIME_US: Final = 2**62
 _SETTLE_S: Final = limits.LIVE_SETTLE_MS / 1e3
 
 
@@ -89,12 +90,13 @@ class _Course:
 
 
 class _Range(NamedTuple):
-    """What can be new of one series of one writer: after < time <= upto, from a step on."""
+    """What can be new of one series of one writer: after < time <= upto, from a step on. `last`: where it ends."""
 
     course: _Course
     after_us: int
-    upto: _Mark
+    upto_us: int
     from_step: float
+    last: _Mark
 
 
 class Feed:
@@ -173,13 +175,14 @@ class Feed:
         if not ranges:
             return News([], left)
         points = self._points(ranges)
+        series = self._new_of(points, ranges)
         if points.num_rows == limits.LIVE_READ_POINTS:
             left.update(chosen)
-            self._tell_up_to(ranges, _edge(points["time_us"].to_numpy()))
+            self._stop_at(ranges, _edge(points["time_us"].to_numpy()))
         else:
             for one in (one for some in ranges.values() for one in some):
-                one.course.told = max(one.course.told, one.upto)
-        return News(self._new_of(points, ranges), left)
+                one.course.told = max(one.course.told, one.last)
+        return News(series, left)
 
     def _settle(self, now_s: float) -> None:
         """What was told long ago is read no more. Listeners settle together, so that they go on asking the same."""
@@ -193,7 +196,7 @@ class Feed:
     def _range(self, row: Mapping[str, Any], started_us: Mapping[int, int]) -> _Range | None:
         """What can be new of a series of a writer; None if nothing."""
         group, writer = _group(row), row["writer"]
-        upto = _Mark(row["last_us"], row["last_step"])
+        last = _Mark(row["last_us"], row["last_step"])
         targets = self._seen_at(group)
         if not targets:
             return None
@@ -203,15 +206,18 @@ class Feed:
             after_us = self._marks.of(writer)
             if courses:  # others write this series: their points are told from these by the times
                 after_us = max(after_us, started_us.get(writer, 0) - 1)
-            begin = _Mark(after_us, upto.step if upto.time_us <= after_us else -math.inf)
+            begin = _Mark(after_us, last.step if last.time_us <= after_us else -math.inf)
             course = courses[writer] = _Course(begin, begin, begin)
-        if course.settled.time_us >= upto.time_us:
+        if course.settled.time_us >= last.time_us:
             return None
-        from_step = row["first_step"] if row["is_relogged"] else max(row["first_step"], course.settled.step)
+        after_us, upto_us = course.settled.time_us, last.time_us
+        from_step = max(row["first_step"], course.settled.step)
+        if row["is_relogged"]:  # steps fall, and the last time is that of the highest step of a batch
+            upto_us, from_step = _END_OF_TIME_US, row["first_step"]
         if from_step > max(target.upto for target in targets):
-            course.stand_at(upto)
+            course.stand_at(last)
             return None
-        return _Range(course, course.settled.time_us, upto, from_step)
+        return _Range(course, after_us, upto_us, from_step, last)
 
     def _seen_at(self, group: _Group) -> list[_Target]:
         """Where a series is seen. Metrics of the host are no part of a lineage, but of the branch that wrote them."""
@@ -242,10 +248,10 @@ class Feed:
         sql = load("live_points").replace("{which}", " OR ".join(which))
         return self._answers.query(sql, where)
 
-    def _tell_up_to(self, ranges: Mapping[_Group, Sequence[_Range]], edge_us: int) -> None:
-        """There was more than fits: all up to `edge_us` is told, and nothing is read again."""
+    def _stop_at(self, ranges: Mapping[_Group, Sequence[_Range]], edge_us: int) -> None:
+        """There was more than fits: all up to `edge_us` was told, and is not read again."""
         for one in (one for some in ranges.values() for one in some):
-            reached = one.upto if one.upto.time_us <= edge_us else _Mark(edge_us, one.course.settled.step)
+            reached = one.last if one.last.time_us <= edge_us else _Mark(edge_us, one.course.settled.step)
             one.course.stand_at(max(one.course.told, reached))
         for seen in (self._seen, self._seen_before):
             for group, pairs in seen.items():
@@ -258,7 +264,10 @@ class Feed:
             steps, times_us, values = (points[name].take(rows).to_numpy() for name in ("step", "time_us", "value"))
             new = np.zeros(len(steps), bool)
             for one in ranges.get(group, ()):
-                new |= (times_us > one.after_us) & (times_us <= one.upto.time_us) & (steps >= one.from_step)
+                its = (times_us > one.after_us) & (times_us <= one.upto_us) & (steps >= one.from_step)
+                if its.any():
+                    one.course.told = max(one.course.told, _Mark(int(times_us[its].max()), float(steps[its].max())))
+                new |= its
             new &= self._untold(group, steps, times_us, new)
             order = np.lexsort((times_us[new], steps[new]))
             steps, times_us, values = (column[new][order] for column in (steps, times_us, values))
