@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,8 @@ def listening(http: httpx.Client, *, last_id: str = "", **query: Any) -> Iterato
             wait_until(lambda: found.events)
             yield found
         finally:
-            answer.close()
+            with suppress(OSError):  # it may have ended
+                answer.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             reader.join()
 
 
@@ -96,5 +98,5 @@ def _read(answer: httpx.Response, found: Listening) -> None:
                 found.events.append((kind, json.loads(text)))
                 found.last_id = one_id or found.last_id
         found.ended.set()
-    except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, AttributeError):
-        pass  # the block was left
+    except httpx.HTTPError:
+        pass  # the block was left, or the server is gone

@@ -18,6 +18,7 @@ class ScriptedEngine:
 
     inserts: list[tuple[str, pa.Table]] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
+    timeouts_s: list[float | None] = field(default_factory=list)
     failures: dict[str, list[Exception]] = field(default_factory=dict)
     error: EngineError | None = None
     answer: pa.Table | None = None
@@ -51,6 +52,7 @@ class ScriptedEngine:
     ) -> pa.Table:
         """The answer, or the error."""
         self.queries.append(sql)
+        self.timeouts_s.append(timeout_s)
         if self.error is not None:
             raise self.error
         assert self.answer is not None
@@ -64,6 +66,7 @@ class ScriptedEngine:
         max_rows_to_read: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The batches, then the error."""
+        self.timeouts_s.append(timeout_s)
         yield from self.batches
         if self.fails_after_batches is not None:
             raise self.fails_after_batches

@@ -92,7 +92,7 @@ def add_handlers(app: FastAPI) -> None:
         if error.code == CANNOT_COMPILE_REGEXP:
             return _answer(400, "bad_regex", "cannot use a regular expression: it is none (RE2 syntax)")
         if read_too_much(error):
-            message = f"the expressions read more than {limits.EXPRESSION_POINTS_MAX:,} stored points"
+            message = f"the expressions read more than {limits.EXPRESSION_ROWS_MAX:,} stored rows"
             return _answer(400, "too_many_points", message, "Ask for fewer runs, with a filter, or for fewer metrics.")
         log.error("%s %s", request.method, request.url.path, exc_info=error)
         return _answer(500, "database_error", "the database could not answer; the server's log says why")

@@ -25,6 +25,7 @@ class Frame:
     sql: str
     sources: tuple[Source, ...]
     by_rank: bool = False
+    has_times: bool = True
     others: Mapping[Node, str] = field(default_factory=dict)
     """Columns of what a run has for all its steps, such as attributes."""
 
@@ -68,9 +69,16 @@ def outermost_reducers(node: Node) -> list[Node]:
 
 
 def time_of(some: Sequence[Source], frame: Frame) -> str:
-    """The latest time of the points of some sources at a step, in microseconds; 0 without one."""
+    """The latest time of the points of some sources at a step, in microseconds; 0 without one, or without times."""
+    if not frame.has_times:
+        return "0"
     times = [f"t{frame.sources.index(one)}" for one in some]
     return f"ifNull({times[0]}, 0)" if len(times) == 1 else f"arrayMax([{', '.join(f'ifNull({t}, 0)' for t in times)}])"
+
+
+def needs_times(nodes: Sequence[Node]) -> bool:
+    """Whether some expressions depend on when points were logged."""
+    return any(one.op == "rate" for node in nodes for one in node.walk())
 
 
 def has_windows(node: Node) -> bool:
@@ -186,5 +194,7 @@ class _Operand(Window):
 
     @property
     def time_us(self) -> str:
-        """The time of the series' point at a step."""
-        return time_of(sources(self._node), self._layers._frame)
+        """The time of the series' point at a step; where it was made there, that of the points that are."""
+        frame = self._layers._frame
+        own, every = time_of(sources(self._node), frame), time_of(frame.sources, frame)
+        return own if own == every else f"if({own} = 0, {every}, {own})"

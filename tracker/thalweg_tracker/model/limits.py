@@ -41,8 +41,9 @@ WINDOW_MAX_POINTS: Final = 10_000
 EXPRESSIONS_PER_REQUEST: Final = 64
 CUSTOM_METRICS_MAX: Final = 1000
 """Custom metrics of one project."""
-EXPRESSION_POINTS_MAX: Final = 60_000_000
-"""Stored points that one query of expressions may read: they lie in memory side by side."""
+EXPRESSION_ROWS_MAX: Final = 1_000_000_000
+"""Stored rows that one query of expressions may read. The engine reads granules of 8,192: of short series, most of what is read
+belongs to others."""
 
 STREAM_TIMEOUT_S: Final = 600
 """The engine ends an answer that is streamed after this time, however slowly it is taken."""

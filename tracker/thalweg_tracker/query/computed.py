@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.expressions.binding import Binder
-from thalweg_tracker.expressions.compile import Frame, has_windows, series_rows, time_of
+from thalweg_tracker.expressions.compile import Frame, has_windows, needs_times, series_rows, time_of
 from thalweg_tracker.expressions.tree import Node, sources
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
@@ -46,18 +46,18 @@ def computed_rows(
 ) -> Iterator[tuple[str, dict[str, Any], float, float]]:
     """A query of rows (run, metric, [rank], x, value, time) for each expression, its parameters, the ends of its axis.
 
-    `ends`: whether those are wanted; they may take a query of their own.
+    `ends`: whether those are wanted, for buckets: they may take a query of their own. Else the times are.
     """
     for name, node in computed.items.items():
         binder = Binder()
-        found = _rows(engine, computed, views, name, node, binder, low, high, by_rank=by_rank)
+        found = _rows(engine, computed, views, name, node, binder, low, high, by_rank=by_rank, with_times=not ends)
         if found is None:
             continue
         sql, first, last = found
         if ends and computed.x != "step":
             asked = f"SELECT min(x) AS first, max(x) AS last FROM ({sql})"
             row = engine.query(
-                asked, binder.parameters, limits.QUERY_TIMEOUT_S, limits.EXPRESSION_POINTS_MAX
+                asked, binder.parameters, limits.QUERY_TIMEOUT_S, limits.EXPRESSION_ROWS_MAX
             ).to_pylist()[0]
             first, last = row["first"], row["last"]
         yield sql, binder.parameters, max(first, low), min(last, high)
@@ -74,6 +74,7 @@ def _rows(
     high: float,
     *,
     by_rank: bool,
+    with_times: bool,
 ) -> tuple[str, float, float] | None:
     """The query of one expression, and the steps between which its points lie; None where there are none."""
     axis = computed.x if isinstance(computed.x, Node) else None
@@ -81,7 +82,10 @@ def _rows(
     some = list(dict.fromkeys(source for tree in trees for source in sources(tree)))
     is_local = computed.x == "step" and not has_windows(node)  # else points outside of the bounds count too
     span = (low, high) if is_local else (-math.inf, math.inf)
-    framed = make_frame(engine, binder, views, some, computed.bound, by_rank=by_rank, low=span[0], high=span[1])
+    has_times = with_times or computed.x in ("time", "relative_time") or needs_times(trees)
+    framed = make_frame(
+        engine, binder, views, some, computed.bound, by_rank=by_rank, has_times=has_times, low=span[0], high=span[1]
+    )
     if framed is None:
         return None
     frame = with_attributes(framed.frame, computed.project, views, trees, binder)

@@ -52,6 +52,7 @@ def make_frame(
     bound: Mapping[str, RunView],
     *,
     by_rank: bool = False,
+    has_times: bool = True,
     low: float = -math.inf,
     high: float = math.inf,
 ) -> Framed | None:
@@ -86,40 +87,40 @@ def make_frame(
             + (f" AND source = {places[one]}" if len(groups) > 1 else "")
             for one in some
         ]
-        sql = _side_by_side(points, conditions, partition)
-    return Framed(Frame(sql, tuple(some), by_rank), max(first, low), min(last, high))
+        sql = _side_by_side(points, conditions, partition, has_times=has_times)
+    return Framed(Frame(sql, tuple(some), by_rank, has_times), max(first, low), min(last, high))
 
 
-def _side_by_side(points: str, conditions: Sequence[str], partition: str) -> str:
-    """The frame of several metrics: those of the rows that each condition takes."""
+def _side_by_side(points: str, conditions: Sequence[str], partition: str, *, has_times: bool) -> str:
+    """The frame of several metrics: those of the rows that each condition takes. Times cost a third more."""
     numbers = range(len(conditions))
-    gathered = ", ".join(
-        f"groupArrayIf(x, {taken}) AS s{n}, groupArrayIf(value, {taken}) AS w{n},"
-        f" groupArrayIf(toFloat64(toUnixTimestamp64Micro(time)), {taken}) AS u{n}"
+    columns = {"value": "value"}
+    if has_times:
+        columns["time"] = "toFloat64(toUnixTimestamp64Micro(time))"
+    gathered = [
+        f"groupArrayIf({read}, {taken}) AS {name}s_read{n}"
         for n, taken in enumerate(conditions)
-    )
-    by_step = ", ".join(
-        f"arraySort(s{n}) AS steps{n}, arraySort((value, step) -> step, w{n}, s{n}) AS values{n},"
-        f" arraySort((value, step) -> step, u{n}, s{n}) AS times{n}"
+        for name, read in {"step": "x", **columns}.items()
+    ]
+    by_step = [f"arraySort(steps_read{n}) AS steps{n}" for n in numbers] + [
+        f"arraySort((value, step) -> step, {name}s_read{n}, steps_read{n}) AS {name}s{n}"
         for n in numbers
-    )
+        for name in columns
+    ]
     same = " AND ".join(f"steps0 = steps{n}" for n in numbers[1:])
     every = ", ".join(f"steps{n}" for n in numbers)
-    spread = ", ".join(
-        f"if(same, CAST({column}{n}, 'Array(Nullable(Float64))'), {_spread(f'steps{n}', f'{column}{n}')}) AS {short}{n}"
-        for n in numbers
-        for column, short in (("values", "a"), ("times", "b"))
-    )
-    arrays = ", ".join(f"a{n} AS v{n}, b{n} AS f{n}" for n in numbers)
-    values = ", ".join(f"v{n}, toInt64(f{n}) AS t{n}" for n in numbers)
-    sql = f"SELECT {partition}, {gathered} FROM ({points}) GROUP BY {partition}"
-    sql = f"SELECT {partition}, {by_step} FROM ({sql})"
     steps = f"if(same, steps0, arraySort(arrayDistinct(arrayConcat({every}))))"
+    spread = [_spread(f"steps{n}", f"{name}s{n}") + f" AS {name}s_of{n}" for n in numbers for name in columns]
+    arrays = [f"{name}s_of{n} AS {name}{n}" for n in numbers for name in columns]
+    values = [f"value{n} AS v{n}" for n in numbers] + [f"toInt64(time{n}) AS t{n}" for n in numbers if has_times]
+    sql = f"SELECT {partition}, {', '.join(gathered)} FROM ({points}) GROUP BY {partition}"
+    sql = f"SELECT {partition}, {', '.join(by_step)} FROM ({sql})"
     sql = f"SELECT *, {same} AS same, {steps} AS steps FROM ({sql})"
-    sql = f"SELECT {partition}, steps, {spread} FROM ({sql})"
-    return f"SELECT {partition}, step, {values} FROM ({sql}) ARRAY JOIN steps AS step, {arrays}"
+    sql = f"SELECT {partition}, steps, {', '.join(spread)} FROM ({sql})"
+    return f"SELECT {partition}, step, {', '.join(values)} FROM ({sql}) ARRAY JOIN steps AS step, {', '.join(arrays)}"
 
 
 def _spread(steps: str, values: str) -> str:
+    """Values at their own steps as values at the steps of the frame."""
     both = _BOTH.format(steps=steps, values=values, null=_NULL)
-    return _SPREAD.format(both=both, null=_NULL)
+    return f"if(same, CAST({values}, 'Array(Nullable(Float64))'), {_SPREAD.format(both=both, null=_NULL)})"

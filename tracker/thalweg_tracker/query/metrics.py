@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from thalweg.wire import limits as wire_limits
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
+from thalweg_tracker.lineage.chain import Segment
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
+from thalweg_tracker.query.facts import facts_sql, marked_sql
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load, load_with
+from thalweg_tracker.sql import load
 
 
 def list_metrics(
@@ -27,7 +30,7 @@ def list_metrics(
     where: dict[str, Any] = {
         "project": view.project,
         "own": view.key,
-        **_segments(view),
+        **_segments([segment for segment in view.segments if segment.run != view.key]),
         "prefix": prefix,
         "pattern": pattern,
         "after": after,
@@ -44,11 +47,11 @@ def list_metrics(
     return [{"name": name, **known[key]} for key, name in names.items() if key in known]
 
 
-def _segments(view: RunView) -> dict[str, Any]:
+def _segments(some: Sequence[Segment]) -> dict[str, Any]:
     return {
-        "segments": [segment.run for segment in view.segments],
-        "segments_after": [segment.after for segment in view.segments],
-        "segments_upto": [segment.upto for segment in view.segments],
+        "segments": [segment.run for segment in some],
+        "segments_after": [segment.after for segment in some],
+        "segments_upto": [segment.upto for segment in some],
     }
 
 
@@ -68,7 +71,7 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
             continue
         is_stale = row["is_relogged"] or row["last_step"] > segment.upto
         (whole if not is_stale else of_host_from_points if of_host else from_points).append(pair)
-    rows = _read(engine, whole, from_points, _segments(view), by_run=False)
+    rows = _read(engine, whole, from_points, _segments(view.segments), by_run=False)
     if of_host_from_points:
         rows += _read(engine, [], of_host_from_points, _all_of([view.key]), by_run=False)
     return {row.pop("metric"): row for row in rows}
@@ -80,10 +83,10 @@ def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, d
     where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
     own = load("own_ways")
     asked = {**where, "over_ranks": []}
-    found = engine.query(load_with("marked_series", lineage=own), asked, limits.QUERY_TIMEOUT_S)
+    found = engine.query(marked_sql(own), asked, limits.QUERY_TIMEOUT_S)
     marked = found["view"].to_pylist()
     asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}
-    facts = engine.query(load_with("series_facts", lineage=own), asked, limits.QUERY_TIMEOUT_S)
+    facts = engine.query(facts_sql(("last", "min", "max", "argmin", "argmax"), own), asked, limits.QUERY_TIMEOUT_S)
     known = {row["run"]: row for row in facts.to_pylist()}
     from_points = _read(engine, [], [(run, int(key)) for run in marked], _all_of(marked), by_run=True) if marked else []
     return known | {row["run"]: row for row in from_points}

@@ -10,7 +10,7 @@ from thalweg.wire import limits as wire_limits
 from thalweg.wire import policy
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.expressions.binding import Binder
-from thalweg_tracker.expressions.compile import outermost_reducers, reduced
+from thalweg_tracker.expressions.compile import needs_times, outermost_reducers, reduced
 from thalweg_tracker.expressions.reducers import FROM_STATISTICS
 from thalweg_tracker.expressions.scalars import scalar_sql
 from thalweg_tracker.expressions.tree import MEAN, Kind, Node, Source, sources
@@ -19,10 +19,11 @@ from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.computed import with_attributes
+from thalweg_tracker.query.facts import facts_sql, marked_sql
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView, views_of
 from thalweg_tracker.query.seen_attributes import attributes_sql, typed
-from thalweg_tracker.sql import load, load_with
+from thalweg_tracker.sql import load
 
 _OF_EITHER_RANK: Final = frozenset({"last", "first", "exists"})
 """Known of a metric that several ranks wrote, too: their mean at one step."""
@@ -155,13 +156,12 @@ class RunColumns:
         over_ranks = [keys[names[node]] for node in reducers if node.op not in _OF_EITHER_RANK]
         where: dict[str, Any] = {"project": self._project, "metrics": list(keys.values()), "host": host}
         asked = {**where, "over_ranks": over_ranks}
-        found = self._engine.query(load_with("marked_series", lineage=load("ways")), asked, limits.QUERY_TIMEOUT_S)
+        found = self._engine.query(marked_sql(load("ways")), asked, limits.QUERY_TIMEOUT_S)
         marked = {"marked_views": found["view"].to_pylist(), "marked_metrics": found["metric"].to_pylist()}
-        facts = self._binder.embed(load_with("series_facts", lineage=load("ways")), {**where, **marked})
+        facts = self._binder.embed(facts_sql([_fact(node) for node in reducers], load("ways")), {**where, **marked})
         bound = {name: self._binder.bind(key, "UInt64") for name, key in keys.items()}
         values = ", ".join(
-            f"anyIf({'last' if node.op == 'exists' else node.op}, metric = {bound[names[node]]}) AS f{place}"
-            for place, node in enumerate(reducers)
+            f"anyIf({_fact(node)}, metric = {bound[names[node]]}) AS f{place}" for place, node in enumerate(reducers)
         )
         self._join(f"SELECT run, {values} FROM ({facts}) GROUP BY run", "f")
         from_points = self._of_marked(reducers, names, keys, marked)
@@ -206,7 +206,8 @@ class RunColumns:
         views = self._views([part for part in _conjuncts(where) if not of_points.intersection(part.walk())])
         for place, (some, chosen) in enumerate(together.items()):
             nodes = list(chosen)
-            framed = make_frame(self._engine, self._binder, views, some, self._bound) if views else None
+            has_times = needs_times(nodes)
+            framed = make_frame(self._engine, self._binder, views, some, self._bound, has_times=has_times)
             if framed is None:
                 self._reduced |= {(node, some): _OF_NOTHING.get(node.op, _NO_NUMBER) for node in nodes}
                 continue
@@ -241,6 +242,10 @@ def _frame_of(reducer: Node, tree: Node) -> tuple[Source, ...]:
     """The metrics of the frame of a reducer: all of its expression, where it makes values at their steps."""
     makes_values = any(node.op in ALIGNMENT for node in reducer.walk())
     return tuple(sources(tree if makes_values else reducer))
+
+
+def _fact(node: Node) -> str:
+    return "last" if node.op == "exists" else node.op
 
 
 def _name(node: Node) -> str:

@@ -77,7 +77,7 @@ def find_runs(engine: Engine, request: TableRequest, limit: int, after: Place | 
     if conditions:
         sql += f"\nWHERE {' AND '.join(f'({one})' for one in conditions)}"
     sql += f"\nORDER BY {', '.join([*order, 'created_at DESC', 'run_id DESC'])}\nLIMIT {limit:d}"
-    return engine.query(sql, binder.parameters, limits.QUERY_TIMEOUT_S, limits.EXPRESSION_POINTS_MAX)
+    return engine.query(sql, binder.parameters, limits.QUERY_TIMEOUT_S, limits.EXPRESSION_ROWS_MAX)
 
 
 def group_runs(engine: Engine, request: TableRequest, by: Sequence[Node], limit: int, offset: int) -> pa.Table:
@@ -103,7 +103,7 @@ def group_runs(engine: Engine, request: TableRequest, by: Sequence[Node], limit:
     outer = f"SELECT {', '.join([*groups, 'count() AS runs', *values])} FROM ({sql}) GROUP BY {', '.join(groups)}"
     ordered = ", ".join([*order, *(f"{group} ASC NULLS LAST" for group in groups)])
     outer += f"\nORDER BY {ordered}\nLIMIT {limit:d} OFFSET {offset:d}"
-    return engine.query(outer, binder.parameters, limits.QUERY_TIMEOUT_S, limits.EXPRESSION_POINTS_MAX)
+    return engine.query(outer, binder.parameters, limits.QUERY_TIMEOUT_S, limits.EXPRESSION_ROWS_MAX)
 
 
 def _as_float(sql: str, kind: Kind) -> str:

@@ -14,7 +14,7 @@ _TYPED: Final = {
     Kind.NUMBER: "toFloat64OrNull({0})",
     Kind.STRING: "if(JSONType({0}) = 'String', JSONExtractString({0}), NULL)",
     Kind.BOOL: "multiIf({0} = 'true', toNullable(true), {0} = 'false', toNullable(false), NULL)",
-    Kind.ANY: "nullIf({0}, '')",
+    Kind.ANY: "if({0} IN ('', 'null'), NULL, {0})",
 }
 _OF_VIEWS: Final = """SELECT way.1 AS view, way.2 AS depth, way.3 AS key, way.4 AS is_own
 FROM (SELECT arrayJoin(arrayZip({views}, {depths}, {keys}, {own})) AS way)"""

@@ -151,7 +151,7 @@ def _rows(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Paramet
     for rows, given, low, high in computed_rows(
         engine, request.computed, request.views, from_step, to_step, by_rank=request.by_rank, ends=ends
     ):
-        yield rows, given, low, high, limits.EXPRESSION_POINTS_MAX
+        yield rows, given, low, high, limits.EXPRESSION_ROWS_MAX
 
 
 def answer_schema(request: SeriesRequest) -> pa.Schema:

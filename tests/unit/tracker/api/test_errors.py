@@ -28,6 +28,10 @@ ANSWER = pa.table(
         "parent_branch": pa.array([0], pa.uint32()),
         "fork_step": [0.0],
         "version": pa.array([0], pa.uint64()),
+        "name": ["custom"],
+        "expression": ["m"],
+        "description": [""],
+        "updated_at": pa.array([0], pa.timestamp("us", "UTC")),
         "run": pa.array([run_key("p", "r")], pa.uint64()),
         "metric": pa.array([metric_key("m")], pa.uint64()),
         "ranks": pa.array([1], pa.uint64()),
@@ -36,7 +40,7 @@ ANSWER = pa.table(
         "last_step": [1.0],
     }
 )
-"""Fits both questions that come before the points."""
+"""Fits all questions that come before the points."""
 BATCH = pa.record_batch(
     {
         "run": pa.array([run_key("p", "r")], pa.uint64()),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thalweg_tracker.engine.failures import engine_error
+from thalweg_tracker.engine.failures import engine_error, read_too_much, took_too_long
 from thalweg_tracker.errors import EngineBusyError, EngineError
 
 
@@ -20,3 +20,10 @@ def test_not_busy(code: int) -> None:
     error = engine_error(code, "text")
     assert type(error) is EngineError
     assert (error.code, str(error)) == (code, "text")
+
+
+@pytest.mark.parametrize(("code", "names"), [(158, (True, False)), (159, (False, True)), (241, (False, False))])
+def test_limits_that_were_reached(code: int, names: tuple[bool, bool]) -> None:
+    """Callers learn which of their limits ended a query."""
+    error = engine_error(code, "text")
+    assert (read_too_much(error), took_too_long(error)) == names
