@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from tests.support import wire
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.tracker import Tracker, answering, tracking
-from tests.unit.tracker.api.test_errors import ANSWER, BATCH, BODY
+from tests.unit.tracker.api.test_errors import ANSWER, BATCH, BODY, NO_CUSTOM_METRICS
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.api.caching import not_modified, tagged, validator
 from thalweg_tracker.api.encode import ARROW_STREAM
@@ -33,7 +33,7 @@ ARROW = {"Accept": ARROW_STREAM}
 @pytest.fixture
 def engine() -> ScriptedEngine:
     """A database that says how long it was given."""
-    return ScriptedEngine(answer=ANSWER, batches=[BATCH])
+    return ScriptedEngine(answer=ANSWER, answers=NO_CUSTOM_METRICS, batches=[BATCH])
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ class EndlessEngine(ScriptedEngine):
 
 def test_a_client_that_goes_away_ends_its_stream() -> None:
     """A client that leaves in the middle of an Arrow answer ends the query behind it."""
-    engine = EndlessEngine(answer=ANSWER)
+    engine = EndlessEngine(answer=ANSWER, answers=NO_CUSTOM_METRICS)
     with answering(engine) as http:
         with http.stream("POST", SERIES, json=BODY, headers=ARROW) as answer:
             assert next(answer.iter_raw())

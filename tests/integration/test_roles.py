@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support import training, wire
 from tests.support.clickhouse_server import RunningServer
+from tests.support.live import listening
 from tests.support.waiting import wait_until
 from thalweg.api_client import ApiClient
+from thalweg.wire.v1 import records_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,21 @@ with thalweg.init(project="faults", run_id="roles", config={"lr": 0.1, "π": "ü
         ("loss", 1.0, 0.001),
         ("odd", "Infinity", 999.0),
     ]
+
+
+def test_one_listens_to_what_the_other_takes_in(roles: Roles) -> None:
+    """The live stream of the API tells what the ingest, another process, has committed."""
+    with wire.writing(roles.grpc, wire.hello("live", project=wire.PROJECT)) as stream:
+        stream.commit(wire.batch(1, ["loss"], [0], [[0.5]], events=[wire.started()]))
+        with (
+            httpx.Client(base_url=f"{roles.url}/api/v1", timeout=60) as http,
+            listening(http, runs="live", metrics="loss") as heard,
+        ):
+            times = [wire.START_US + 10, wire.START_US + 11]
+            stream.commit(wire.batch(2, ["loss"], [1, 2], [[1.5], [math.nan]], times))
+            heard.wait_for_steps([1, 2], "live", "loss")
+            stream.commit(wire.batch(3, events=[wire.ended(pb.WriterEnded.Outcome.FINISHED)]))
+            wait_until(lambda: heard.statuses()[-1:] == [("live", 0, "finished")])
 
 
 def test_a_batch_sent_twice_through_two_ingests_changes_nothing(roles: Roles, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class NotFoundError(RejectedError):
 
 
 class ExpressionError(RejectedError):
-    """An expression that cannot be used. `span`: begin and end of the place in `text`, in characters; `fix`: what to write."""
+    """An expression that cannot be used. `span`: the place in `text`, in characters; `fix`: what to write there."""
 
     def __init__(self, message: str, span: tuple[int, int], fix: str = "", text: str = "") -> None:
         super().__init__("bad_expression", message, f"Write {fix}" if fix else "")

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 
 from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.compression import Compression
-from thalweg_tracker.api.deadlines import TimedEngine, time_limit
+from thalweg_tracker.api.deadlines import StreamEnds, TimedEngine, time_limit
 from thalweg_tracker.api.errors import add_handlers
 from thalweg_tracker.api.live import make_live_router
 from thalweg_tracker.api.live_hub import LiveHub
@@ -60,4 +60,5 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
     add_handlers(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Compression)
+    app.add_middleware(StreamEnds)
     return app

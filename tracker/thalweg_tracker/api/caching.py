@@ -9,7 +9,7 @@ return tagged(Response(...), tag)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -20,6 +20,9 @@ from thalweg_tracker.query.validators import read_validator
 
 AnyResponse = TypeVar("AnyResponse", bound=Response)
 
+NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {
+    304: {"description": "The runs have ended, and the answer is the one that If-None-Match names."}
+}
 _CONTROL: Final = "private, no-cache"
 """A cache may keep the answer, and asks each time whether it still holds: a run can go on."""
 

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
 
 from thalweg.wire import limits as wire_limits
 from thalweg_tracker.api import models
+from thalweg_tracker.api.caching import NOT_MODIFIED, not_modified, tagged, validator
 from thalweg_tracker.api.checkpoints import add_checkpoints, latest_checkpoint
 from thalweg_tracker.api.encode import ARROW_STREAM, arrow_bytes, from_cursor, series_json, to_cursor
 from thalweg_tracker.api.errors import RESPONSES
@@ -72,28 +74,37 @@ def _add_lists(router: APIRouter, engine: Engine) -> None:
 def _add_one_run(router: APIRouter, engine: Engine) -> None:
     """A run, and its metrics."""
 
-    @router.get("/projects/{project}/runs/{run_id}")
-    def run(project: ProjectName, run_id: RunName, branch: Branch = None) -> models.Run:
+    @router.get("/projects/{project}/runs/{run_id}", response_model=models.Run, responses=NOT_MODIFIED)
+    def run(project: ProjectName, run_id: RunName, request: Request, branch: Branch = None) -> models.Run | Response:
         """One run: attributes, lineage, and the health of its writers."""
-        return _run(run_queries.get_run(engine, _view(engine, project, run_id, branch)))
+        view = _view(engine, project, run_id, branch)
+        tag = validator(engine, request, project, [view])
+        unchanged = not_modified(request, tag)
+        return unchanged or tagged(_json(_run(run_queries.get_run(engine, view))), tag)
 
-    @router.get("/projects/{project}/runs/{run_id}/metrics")
+    @router.get("/projects/{project}/runs/{run_id}/metrics", response_model=models.MetricPage, responses=NOT_MODIFIED)
     def metrics(
         project: ProjectName,
         run_id: RunName,
+        request: Request,
         branch: Branch = None,
         prefix: Annotated[str, Query(max_length=wire_limits.METRIC_NAME_MAX_BYTES)] = "",
         match: Annotated[str, Query(description="regular expression (RE2), found anywhere in the name")] = "",
         limit: Limit = limits.PAGE_DEFAULT,
         cursor: Cursor = None,
-    ) -> models.MetricPage:
+    ) -> models.MetricPage | Response:
         """Lists the metrics of a run by name, with their last, least and greatest values."""
         view = _view(engine, project, run_id, branch)
+        tag = validator(engine, request, project, [view])
+        unchanged = not_modified(request, tag)
+        if unchanged is not None:
+            return unchanged
         after = from_cursor(cursor, (str,))[0] if cursor else ""
         rows = metric_queries.list_metrics(engine, view, prefix=prefix, pattern=match, after=after, limit=limit + 1)
         page, more = rows[:limit], len(rows) > limit
         following = to_cursor(page[-1]["name"]) if more else None
-        return models.MetricPage(metrics=[models.Metric(**row) for row in page], next_cursor=following)
+        found = models.MetricPage(metrics=[models.Metric(**row) for row in page], next_cursor=following)
+        return tagged(_json(found), tag)
 
 
 def _add_series(router: APIRouter, engine: Engine) -> None:
@@ -102,13 +113,23 @@ def _add_series(router: APIRouter, engine: Engine) -> None:
     @router.post(
         "/projects/{project}/series",
         response_model=models.SeriesAnswer,
-        responses={200: {"content": {ARROW_STREAM: {}}, "description": "JSON, or an Arrow IPC stream in long form"}},
+        responses={
+            200: {"content": {ARROW_STREAM: {}}, "description": "JSON, or an Arrow IPC stream in long form"},
+            **NOT_MODIFIED,
+        },
     )
     def series(project: ProjectName, query: models.SeriesQuery, request: Request) -> Response:
         """Reads many series at once: exact points, or buckets with min, max, mean, first and last value."""
         asked, groups = ask_series(engine, project, query)
+        tag = None
+        if "if-none-match" in request.headers:  # a tag takes 10 ms, which nobody should pay who does not use it
+            views = [*asked.views, *asked.computed.bound.values()]
+            tag = validator(engine, request, project, views, query, asked.computed.items, groups)
+        unchanged = not_modified(request, tag)
+        if unchanged is not None:
+            return unchanged
         if ARROW_STREAM in request.headers.get("accept", ""):
-            return StreamingResponse(_arrow(engine, asked, query.with_time), media_type=ARROW_STREAM)
+            return tagged(StreamingResponse(_arrow(engine, asked, query.with_time), media_type=ARROW_STREAM), tag)
         table = series_queries.read_series(engine, asked)
         named = None if table is None else series_queries.with_names(table, asked)
         owners = [(view.run_id, view.branch) for view in asked.views] if groups is None else _numbers(groups)
@@ -116,7 +137,11 @@ def _add_series(router: APIRouter, engine: Engine) -> None:
         pairs = [(*owner, name) for owner in owners for name in asked_names]
         order = {pair: place for place, pair in enumerate(pairs)}
         body = series_json(named, order, with_time=query.with_time, groups=groups)
-        return Response(body, media_type="application/json")
+        return tagged(Response(body, media_type="application/json"), tag)
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _numbers(groups: list[dict[str, Any]]) -> list[tuple[int]]:

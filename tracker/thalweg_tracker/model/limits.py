@@ -42,8 +42,8 @@ EXPRESSIONS_PER_REQUEST: Final = 64
 CUSTOM_METRICS_MAX: Final = 1000
 """Custom metrics of one project."""
 EXPRESSION_ROWS_MAX: Final = 1_000_000_000
-"""Stored rows that one query of expressions may read. The engine reads granules of 8,192: of short series, most of what is read
-belongs to others."""
+"""Stored rows that one query of expressions may read. The engine reads granules of 8,192 rows: of short series, most of
+what is read belongs to others."""
 
 STREAM_TIMEOUT_S: Final = 600
 """The engine ends an answer that is streamed after this time, however slowly it is taken."""

@@ -28,10 +28,6 @@ ANSWER = pa.table(
         "parent_branch": pa.array([0], pa.uint32()),
         "fork_step": [0.0],
         "version": pa.array([0], pa.uint64()),
-        "name": ["custom"],
-        "expression": ["m"],
-        "description": [""],
-        "updated_at": pa.array([0], pa.timestamp("us", "UTC")),
         "run": pa.array([run_key("p", "r")], pa.uint64()),
         "metric": pa.array([metric_key("m")], pa.uint64()),
         "ranks": pa.array([1], pa.uint64()),
@@ -40,7 +36,8 @@ ANSWER = pa.table(
         "last_step": [1.0],
     }
 )
-"""Fits all questions that come before the points."""
+"""Fits the other questions that come before the points."""
+NO_CUSTOM_METRICS = {"FROM custom_metrics": pa.table({"name": pa.array([], pa.string())})}
 BATCH = pa.record_batch(
     {
         "run": pa.array([run_key("p", "r")], pa.uint64()),
@@ -55,7 +52,7 @@ BATCH = pa.record_batch(
 @pytest.fixture
 def engine() -> ScriptedEngine:
     """The database whose failures are asked for."""
-    return ScriptedEngine(answer=ANSWER)
+    return ScriptedEngine(answer=ANSWER, answers=NO_CUSTOM_METRICS)
 
 
 @pytest.fixture
