@@ -21,6 +21,7 @@ from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.decode import FrameBlock, StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews, attribute_rows, writer_rows
 from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.lineage.chain import Branch, Lineage, extend, root
 
 Held = dict[str, dict[int, dict[float, tuple[int, float]]]]
 """By metric, rank and step: time, value."""
@@ -49,7 +50,13 @@ class _Branch:
     began_us: int
     own: Held = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     attributes: dict[str, Any] = field(default_factory=dict)
+    status: str = ""
     sent: list[tuple[pb.Hello, list[pb.Batch]]] = field(default_factory=list)
+
+    def lineage(self) -> Lineage:
+        """The way to it. Of the branches that a run left behind some are not on it any more."""
+        branch = Branch(self.run_id, self.number)
+        return root(branch) if self.parent is None else extend(self.parent.lineage(), self.step, branch)
 
     def take(self, name: str, rank: int, points: Sequence[Point]) -> None:
         """What stands of its own points, unless it would rewrite what is inherited."""
@@ -147,7 +154,7 @@ class Twice:
             outcome = pb.WriterEnded.Outcome.Value(status.upper())
             events.append(wire.ended(outcome, branch.began_us + 100 * SECOND_US))
         self._store(greeting, [wire.batch(1, events=events)], seen_us=time.time_ns() // 1000)
-        branch.attributes["run.status"] = status
+        branch.status = status
 
     def points(self) -> dict[str, Held]:
         """Of each run what is visible."""
@@ -159,15 +166,14 @@ class Twice:
 
     def _attributes(self, branch: _Branch) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        if branch.parent is not None:
-            is_same_run = branch.parent.run_id == branch.run_id
-            inherited = self._attributes(branch.parent)
-            found = {path: value for path, value in inherited.items() if is_same_run or path.startswith(_INHERITED)}
-            found.pop("run.status", None)
-        found |= branch.attributes
+        for one in branch.lineage():
+            above = self._branches[one.branch.run_id][one.branch.number].attributes
+            is_own = one.branch.run_id == branch.run_id
+            found |= {path: value for path, value in above.items() if is_own or path.startswith(_INHERITED)}
         found = {path: value for path, value in found.items() if value is not REMOVED}
         status = "created" if branch.parent is not None and not branch.number else "lost"
-        return {"run.status": status, **found, "run.id": branch.run_id, "run.created_at": branch.began_us / SECOND_US}
+        of_run = {"run.id": branch.run_id, "run.created_at": branch.began_us / SECOND_US}
+        return {**found, **of_run, "run.status": branch.status or status}
 
     def _begin(self, branch: _Branch) -> None:
         self._branches.setdefault(branch.run_id, []).append(branch)

@@ -28,6 +28,7 @@ ARGUMENTS = {
     Takes.VALUE: "x",
     Takes.CONDITION: "x > 1",
     Takes.BRANCH: "x",
+    Takes.NUMBER: "last(x)",
     Takes.STRING: "run.name",
     Takes.SCALAR: "config.a",
     Takes.PRESENCE: "x",
