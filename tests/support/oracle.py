@@ -118,14 +118,15 @@ class _Asked:
                 found[step] = scalar(node.op, row)
         return found
 
-    def _attribute(self, node: Node) -> Scalar:
+    def _attribute(self, node: Node) -> Any:
         """Its value, if that is of the kind which its place wants. A list or an object is of none."""
         value = self._attributes.get(str(node.value))
-        if isinstance(value, bool):
-            return value if node.kind in (Kind.BOOL, Kind.ANY) else None
-        if isinstance(value, (int, float)):
-            return float(value) if node.kind in (Kind.NUMBER, Kind.ANY) else None
-        return value if isinstance(value, str) and node.kind in (Kind.STRING, Kind.ANY) else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = float(value)
+        if node.kind is Kind.ANY:
+            return value
+        wanted = {Kind.NUMBER: float, Kind.STRING: str, Kind.BOOL: bool}[node.kind]
+        return value if isinstance(value, wanted) else None
 
     def _times(self, node: Node) -> dict[float, int]:
         """When the points of a series were logged: the latest of its metrics at the step; where a filled value has
@@ -274,8 +275,10 @@ def scalar(op: str, args: Sequence[Any]) -> Any:
         return op == "or"
     if op == "if" and args[0] is not None:
         return args[1] if args[0] else args[2]
-    if None in args or (op in ("==", "!=") and type(args[0]) is not type(args[1])):
+    if any(arg is None for arg in args):
         return None
+    if op in ("==", "!=") and type(args[0]) is not type(args[1]):  # of two attributes
+        return op == "!="
     with np.errstate(all="ignore"):
         found = POINT_WISE[op](*(np.float64(arg) if type(arg) is float else arg for arg in args))
     return found.item() if isinstance(found, np.generic) else found

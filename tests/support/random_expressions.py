@@ -77,7 +77,7 @@ def series(draw: st.DrawFn, depth: int = 3, *, exact: bool = False, ranks: bool 
         name = pick("cummin", "cummax", "rolling_min", "rolling_max")
         return f"{name}({inner(exact)}{', ' + pick(*SIZES) if name.startswith('rolling') else ''})"
     if form == "reduced":
-        return f"({inner(exact)} {pick('+', '-')} {draw(numbers(depth - 1, exact=exact, ranks=ranks))})"
+        return f"({inner(exact)} {pick('+', '-')} {draw(numbers(depth - 1, exact=exact, ranks=ranks, in_series=True))})"
     if form == "smooth":
         return f"ema({inner(False)}, {pick('0.5', '0.9', '0.99', '0.1')})"
     if form == "window":
@@ -122,11 +122,13 @@ def conditions(draw: st.DrawFn, depth: int, *, ranks: bool) -> str:
 
 
 @st.composite
-def numbers(draw: st.DrawFn, depth: int = 3, *, exact: bool = False, ranks: bool = True) -> str:
-    """A number of a run."""
+def numbers(
+    draw: st.DrawFn, depth: int = 3, *, exact: bool = False, ranks: bool = True, in_series: bool = False
+) -> str:
+    """A number of a run. `in_series`: as part of a series, which knows neither tags nor the state of its run."""
 
     def inner(exact: bool = True) -> str:
-        return draw(numbers(depth - 1, exact=exact, ranks=ranks))
+        return draw(numbers(depth - 1, exact=exact, ranks=ranks, in_series=in_series))
 
     def pick(*choices: str) -> str:
         return draw(st.sampled_from(choices))
@@ -155,7 +157,7 @@ def numbers(draw: st.DrawFn, depth: int = 3, *, exact: bool = False, ranks: bool
     if form == "infix":
         return f"({inner()} {pick('+', '-', '*', '%')} {inner()})"
     if form == "if":
-        return f"if({draw(predicates(depth - 1, ranks=ranks))}, {inner(exact)}, {inner(exact)})"
+        return f"if({draw(predicates(depth - 1, ranks=ranks, in_series=in_series))}, {inner(exact)}, {inner(exact)})"
     if form == "default":
         return f"default({inner(exact)}, {inner(exact)})"
     if form == "attribute":
@@ -166,22 +168,24 @@ def numbers(draw: st.DrawFn, depth: int = 3, *, exact: bool = False, ranks: bool
 
 
 @st.composite
-def predicates(draw: st.DrawFn, depth: int = 2, *, ranks: bool = True) -> str:
+def predicates(draw: st.DrawFn, depth: int = 2, *, ranks: bool = True, in_series: bool = False) -> str:
     """A bool of a run."""
-    forms = ["tag", "flag", "exists", "any", "compare"] + ["and", "not"] * (depth > 0)
+    forms = ["flag", "exists", "any", "compare"] + ["tag", "status"] * (not in_series) + ["and", "not"] * (depth > 0)
     form = draw(st.sampled_from(forms))
     if form == "tag":
         return 'has_tag("t")'
+    if form == "status":
+        return 'status == "finished"'
     if form == "flag":
-        return draw(st.sampled_from(["config.flag", 'status == "finished"', "exists(config.lr)"]))
+        return draw(st.sampled_from(["config.flag", "exists(config.lr)"]))
     if form == "exists":
         return f"exists({draw(series(max(depth - 1, 0), exact=True, ranks=ranks))})"
     if form == "any":
         return f"{draw(st.sampled_from(['any', 'all']))}({draw(conditions(max(depth - 1, 0), ranks=ranks))})"
     if form == "compare":
-        left, right = (draw(numbers(max(depth - 1, 0), exact=True, ranks=ranks)) for _ in range(2))
+        left, right = (draw(numbers(max(depth - 1, 0), exact=True, ranks=ranks, in_series=in_series)) for _ in range(2))
         return f"({left} {draw(st.sampled_from(_COMPARISONS))} {right})"
     if form == "not":
-        return f"(not {draw(predicates(depth - 1, ranks=ranks))})"
-    left, right = (draw(predicates(depth - 1, ranks=ranks)) for _ in range(2))
+        return f"(not {draw(predicates(depth - 1, ranks=ranks, in_series=in_series))})"
+    left, right = (draw(predicates(depth - 1, ranks=ranks, in_series=in_series)) for _ in range(2))
     return f"({left} {draw(st.sampled_from(['and', 'or']))} {right})"
