@@ -137,6 +137,7 @@ class World:
     series(1, exact=True, ranks=False),
     st.lists(series(), min_size=6, max_size=6),
     st.lists(series(ranks=False), min_size=4, max_size=4),
+    st.tuples(st.none() | STEPS, st.none() | STEPS),
 )
 def test_series(
     engine: Engine,
@@ -145,17 +146,20 @@ def test_series(
     custom: str,
     over_ranks: list[str],
     by_rank: list[str],
+    ends: tuple[float | None, float | None],
 ) -> None:
-    """Of every run: over ranks, and each rank for itself."""
+    """Of every run, over ranks, and each rank for itself; between two steps what the whole series has there."""
+    low, high = -math.inf if ends[0] is None else ends[0], math.inf if ends[1] is None else ends[1]
     world = World(engine, http, history, custom)
     wrong = []
     for texts, is_by_rank in ((over_ranks, False), (by_rank, True)):
-        found = world.client.series(list(dict.fromkeys(texts)), world.run_ids, by_rank=is_by_rank)
+        between = {"from": ends[0], "to": ends[1]}
+        found = world.client.series(list(dict.fromkeys(texts)), world.run_ids, by_rank=is_by_rank, **between)
         for (text, run_id), curves in found.items():
             node = check(text, world.custom)
             ranks: list[int | None] = [*world.oracle.ranks(run_id, node)] if is_by_rank else [None]
             wanted = {rank: world.oracle.series(run_id, node, rank) for rank in ranks}
-            wanted = {rank: curve for rank, curve in wanted.items() if curve}
+            wanted = {rank: [point for point in curve if low <= point[0] <= high] for rank, curve in wanted.items()}
             for rank in {*curves, *wanted}:
                 scale = world.oracle.scale(run_id, node, rank)
                 if not is_same_curve(curves.get(rank, []), wanted.get(rank, []), scale):

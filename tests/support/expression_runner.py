@@ -76,10 +76,11 @@ class Client:
         return self._http.put(f"{self._prefix}/custom-metrics/{name}", json={"expression": expression})
 
     def series(
-        self, expressions: Sequence[str], runs: Sequence[str], *, by_rank: bool
+        self, expressions: Sequence[str], runs: Sequence[str], *, by_rank: bool, **more: Any
     ) -> dict[tuple[str, str], dict[int | None, Curve]]:
         """Exact series, by expression and run, then by rank. Raises AssertionError if one is refused."""
-        answer = self.post("/series", runs=list(runs), expressions=list(expressions), points=None, by_rank=by_rank)
+        asked = {"runs": list(runs), "expressions": list(expressions), "points": None, "by_rank": by_rank, **more}
+        answer = self.post("/series", **asked)
         assert answer.status_code == 200, answer.text
         found: dict[tuple[str, str], dict[int | None, Curve]] = {
             (expression, run_id): {} for expression in expressions for run_id in runs

@@ -31,11 +31,14 @@ _FORMS: Final = {
     "maximum": "if(isNull({0}) OR isNull({1}), NULL, if(isNaN({0}) OR isNaN({1}), nan, greatest({0}, {1})))",
     "clip": "if(isNull({0}) OR isNull({1}) OR isNull({2}), NULL, if({0} < {1}, {1}, if({0} > {2}, {2}, {0})))",
     "default": "ifNull({0}, {1})",
+    "exists": "isNotNull({0})",  # of an attribute; that of a series is a reducer
     "contains": "(position({0}, {1}) > 0)",
     "startswith": "startsWith({0}, {1})",
     "matches": "match({0}, {1})",
     "length": "toFloat64(lengthUTF8({0}))",
 }
+_ALIKE: Final = """if(isNotNull(toFloat64OrNull({0})) AND isNotNull(toFloat64OrNull({1})),
+    toFloat64OrNull({0}) {2} toFloat64OrNull({1}), {0} {2} {1})"""  # 12 is 12.0
 _LOGIC: Final = {"and": "AND", "or": "OR"}
 
 
@@ -54,6 +57,8 @@ def scalar_sql(node: Node, binder: Binder, leaves: Mapping[Node, str] | Callable
     args = [scalar_sql(one, binder, find) for one in node.args]
     if node.op in _INFIX:
         operator = {"==": "="}.get(node.op, node.op)
+        if all(one.kind is Kind.ANY for one in node.args):
+            return _ALIKE.format(*args, operator)
         return f"({args[0]} {operator} {args[1]})"
     if node.op in _LOGIC:
         joined = f"({args[0]} {_LOGIC[node.op]} {args[1]})"

@@ -86,8 +86,6 @@ class RunColumns:
         """An expression over the joined tables."""
 
         def find(node: Node) -> str | None:
-            if node.op == "exists" and node.args[0].op == "attribute":
-                return f"isNotNull({self._columns[node.args[0]]})"
             return self._columns.get(node) or self._reduced.get((node, _frame_of(node, tree)))
 
         return scalar_sql(tree, self._binder, find)
