@@ -53,16 +53,27 @@ BAD_REQUESTS: list[tuple[str, str, Any, int]] = [
     ("POST", "/projects/p/series", b"", 422),
     ("POST", "/projects/p/series", b"null", 422),
     ("POST", "/projects/p/series", [], 422),
-    ("POST", "/projects/p/series", {}, 422),
+    ("POST", "/projects/p/series", {}, 400),
     ("POST", "/projects/p/series", {"runs": "neighbour", "metrics": ["loss"]}, 422),
     ("POST", "/projects/p/series", {"runs": [1], "metrics": ["loss"]}, 422),
     ("POST", "/projects/p/series", {"runs": [], "metrics": ["loss"]}, 422),
-    ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": []}, 422),
+    ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": []}, 400),
     ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": [""]}, 422),
     ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["\ud800"]}, 422),
     ("POST", "/projects/p/series", {"runs": ["\udfff"], "metrics": ["loss"]}, 422),
     ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["loss"], "wild": 1}, 422),
-    ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["loss"], "x": "time"}, 422),
+    ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["loss"], "x": "loss +"}, 400),
+    ("POST", "/projects/p/series", {"runs": ["neighbour"], "filter": "true", "metrics": ["loss"]}, 400),
+    ("POST", "/projects/p/series", {"runs": ["neighbour"], "expressions": ["last(loss)"]}, 400),
+    ("POST", "/projects/p/series", {"runs": ["neighbour"], "expressions": ["`loss`; DROP TABLE runs"]}, 400),
+    ("POST", "/projects/p/series", {"expressions": ['run("nobody", loss)']}, 404),
+    ("POST", "/projects/p/runs/query", {"filter": "loss"}, 400),
+    ("POST", "/projects/p/runs/query", {"sort": ["-"]}, 400),
+    ("POST", "/projects/p/runs/query", {"cursor": "bm8"}, 400),
+    ("POST", "/projects/p/runs/query", {"sort": ["run.name"], "cursor": "WzEsICJ4Il0"}, 400),
+    ("POST", "/projects/p/runs/query", {"group_by": ["run.name"], "cursor": "WzEsICJ4Il0"}, 400),
+    ("PUT", "/projects/p/custom-metrics/f", {"expression": "f + g(1)"}, 400),
+    ("GET", "/projects/p/custom-metrics/nothing", None, 404),
     ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["loss"], "points": 0}, 422),
     ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["loss"], "points": 10_001}, 422),
     ("POST", "/projects/p/series", {"runs": ["neighbour"], "metrics": ["loss"], "points": 1.5}, 422),
@@ -85,7 +96,8 @@ def test_a_bad_request_has_the_one_shape(tracker: Tracker, method: str, path: st
         answer = tracker.http.request(method, path, content=content, headers=headers)
         assert answer.status_code == status, answer.text
         error = answer.json()["error"]
-        assert set(error) == {"code", "message", "hint"}
+        place = {"span", "expression"} if error["code"] == "bad_expression" else set()
+        assert set(error) == {"code", "message", "hint", *place}
         assert error["code"]
         assert error["message"]
         assert len(answer.content) < 5000

@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.expressions.binding import Binder
 from thalweg_tracker.expressions.tree import Kind, Node
 from thalweg_tracker.model import limits
@@ -67,11 +68,11 @@ def find_runs(engine: Engine, request: TableRequest, limit: int, after: Place | 
     columns = RunColumns(engine, request.project, request.trees, request.bound or {}, binder, request.where)
     keys = [part for key in request.sort for part in _sort_parts(key, columns)]
     values = [f"{columns.sql(node)} AS v{place}" for place, node in enumerate(request.columns)]
-    places = [f"{sql} AS k{place}" for place, (sql, _) in enumerate(keys)]
+    places = [f"{part.sql} AS k{place}" for place, part in enumerate(keys)]
     conditions = [columns.sql(request.where)] if request.where else []
     if after is not None:
         conditions.append(_after(keys, after, binder))
-    order = [f"k{place} {'DESC' if descending else 'ASC'}" for place, (_, descending) in enumerate(keys)]
+    order = [f"k{place} {'DESC' if part.is_descending else 'ASC'}" for place, part in enumerate(keys)]
     picked = ", ".join(["r.run_id AS run_id", "r.run AS run", "r.branch AS branch", "r.created_at AS created_at"])
     sql = f"SELECT {', '.join([picked, *values, *places])}\nFROM {columns.tables}"
     if conditions:
@@ -115,32 +116,49 @@ def _group_order(key: SortKey, by: Sequence[Node], columns: Sequence[Node]) -> s
     return f"{name} {'DESC' if key.is_descending else 'ASC'} NULLS LAST"
 
 
-def _sort_parts(key: SortKey, columns: RunColumns) -> list[tuple[str, bool]]:
-    """What a key sorts by, as SQL and whether it falls: first the class, then the value, which is never null."""
-    sql, kind = columns.sql(key.node), key.node.kind
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something that runs are sorted by; never null."""
+
+    sql: str
+    is_descending: bool = False
+    is_text: bool = False
+
+
+def _sort_parts(key: SortKey, columns: RunColumns) -> list[_Part]:
+    """What a key sorts by: first the class, then the value."""
+    sql, kind, falls = columns.sql(key.node), key.node.kind, key.is_descending
     if kind is Kind.STRING:
-        return [(f"if(isNull({sql}), 2, 0)", False), (f"ifNull({sql}, '')", key.is_descending)]
+        return [_Part(f"if(isNull({sql}), 2, 0)"), _Part(f"ifNull({sql}, '')", falls, is_text=True)]
     if kind is Kind.ANY:  # numbers before other values
         number = f"toFloat64OrNull(ifNull({sql}, ''))"
         text = f"if(isNull({number}), ifNull({sql}, ''), '')"
         classes = f"multiIf(isNull({sql}), 3, isNull({number}), 2, isNaN({number}), 1, 0)"
-        return [(classes, False), (_finite(number), key.is_descending), (text, key.is_descending)]
+        return [_Part(classes), _Part(_finite(number), falls), _Part(text, falls, is_text=True)]
     number = f"toFloat64({sql})"
-    return [(f"multiIf(isNull({sql}), 2, isNaN({number}), 1, 0)", False), (_finite(number), key.is_descending)]
+    return [_Part(f"multiIf(isNull({sql}), 2, isNaN({number}), 1, 0)"), _Part(_finite(number), falls)]
 
 
 def _finite(number: str) -> str:
     return f"if(isNull({number}) OR isNaN({number}), 0., assumeNotNull({number}))"
 
 
-def _after(keys: Sequence[tuple[str, bool]], place: Place, binder: Binder) -> str:
-    """Whether a run comes after a place, in the order of the keys, then of creation."""
-    created_us, run_id = place[-2:]
+def _after(keys: Sequence[_Part], place: Place, binder: Binder) -> str:
+    """Whether a run comes after a place, in the order of the keys, then of creation. Raises RejectedError."""
+    *values, created_us, run_id = place if len(place) == len(keys) + 2 else (*place, "", 0)
+    if len(values) != len(keys) or not isinstance(created_us, int) or not isinstance(run_id, str):
+        raise RejectedError("bad_cursor", "the cursor is of another question", "Sort as for the page before.")
     condition = (
         f"(toUnixTimestamp64Micro(r.created_at), r.run_id)"
         f" < ({binder.bind(created_us, 'Int64')}, {binder.bind(run_id, 'String')})"
     )
-    for (sql, descending), value in reversed(list(zip(keys, place[:-2], strict=True))):
-        bound = binder.bind(value, "String" if isinstance(value, str) else "Float64")
-        condition = f"({sql} {'<' if descending else '>'} {bound} OR ({sql} = {bound} AND {condition}))"
+    for part, value in reversed(list(zip(keys, values, strict=True))):
+        # As text or number, whichever the key is: a cursor that was made by hand finds what it finds.
+        bound = binder.bind(str(value), "String") if part.is_text else binder.bind(_number(value), "Float64")
+        beyond = f"{part.sql} {'<' if part.is_descending else '>'} {bound}"
+        condition = f"({beyond} OR ({part.sql} = {bound} AND {condition}))"
     return condition
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
