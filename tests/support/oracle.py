@@ -174,18 +174,23 @@ def between(low: float, high: float, part: float) -> float:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """Linear between the two values around it; NaN of none."""
+    """Linear between the two values around it, as numpy has it: NaN where an infinity is interpolated; NaN of none."""
     if not values:
         return math.nan
     place = q * (len(values) - 1)
     low = math.floor(place)
     ordered = sorted(values)
-    return between(ordered[low], ordered[min(low + 1, len(values) - 1)], place - low)
+    if low + 1 >= len(values):
+        return ordered[-1]
+    return ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
 
 
 def median(values: Sequence[float]) -> float:
     """Of an even count the mean of the two in the middle."""
-    return quantile(values, 0.5)
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[(len(values) - 1) // 2] / 2 + ordered[len(values) // 2] / 2
 
 
 def least(values: Sequence[float]) -> float:

@@ -130,7 +130,7 @@ class _Layers:
             f" lagInFrame(toNullable(step), 1) OVER {window} AS {step_before}"
         )
         area = f"(step - {step_before}) * ({number} + {before}) / 2"
-        self._wrap(f"if(isNull({number}), {value}, ifNull({area}, 0.)) AS {name}")
+        self._wrap(f"if(isNull({value}), NULL, if(isNull({number}), 0., ifNull({area}, 0.))) AS {name}")
         return name
 
     def _find(self, node: Node) -> str | None:

@@ -8,6 +8,7 @@ AREA: Final = "auc"
 """Its operand is the area at each point (compile.py)."""
 
 # {a}: the operand, {b}: without NaN, {o}: OVER ..., {p}: a parameter.
+_STD: Final = "stddevPopStable({b}){o} + 0 * max(abs({b})){o}"  # NaN where there is an infinity
 _MEDIAN: Final = "quantileExactLow(0.5)({b}){o} / 2 + quantileExactHigh(0.5)({b}){o} / 2"  # of infinities, too
 _OF_NUMBERS: Final = "if(count({a}){o} = 0, NULL, ifNull({of}, {none}))"
 _PLACE: Final = "if(count({a}){o} = 0, NULL, if(count({b}){o} = 0, nan, {of}))"
@@ -17,11 +18,11 @@ _FORMS: Final = {
     "min": _OF_NUMBERS.replace("{of}", "min({b}){o}").replace("{none}", "nan"),
     "max": _OF_NUMBERS.replace("{of}", "max({b}){o}").replace("{none}", "nan"),
     "mean": _OF_NUMBERS.replace("{of}", "avg({b}){o}").replace("{none}", "nan"),
-    "std": _OF_NUMBERS.replace("{of}", "stddevPopStable({b}){o}").replace("{none}", "nan"),
+    "std": _OF_NUMBERS.replace("{of}", _STD).replace("{none}", "nan"),
     "median": _OF_NUMBERS.replace("{of}", _MEDIAN).replace("{none}", "nan"),
     "quantile": _OF_NUMBERS.replace("{of}", "quantileExactInclusive({p})({b}){o}").replace("{none}", "nan"),
     "sum": _OF_NUMBERS.replace("{of}", "sum({b}){o}").replace("{none}", "0."),
-    AREA: _OF_NUMBERS.replace("{of}", "sum({b}){o}").replace("{none}", "0."),
+    AREA: "if(count({a}){o} = 0, NULL, sum({a}){o})",
     "argmin": _PLACE.replace("{of}", "argMinIf(step, (ifNull({b}, 0.), step), isNotNull({b})){o}"),
     "argmax": _PLACE.replace("{of}", "argMaxIf(step, (ifNull({b}, 0.), -step), isNotNull({b})){o}"),
     "at": "anyIf({a}, step = {p}){o}",

@@ -70,6 +70,12 @@ def _rolling(aggregate: str, empty: str, window: Window) -> str:
     return _points(window, f"ifNull({aggregate}({_numbers(window)}) {window.over(rows)}, {empty})")
 
 
+def _rolling_std(window: Window) -> str:
+    greatest = _rolling("max", "nan", window)
+    least = _rolling("min", "nan", window)
+    return f"{_rolling('stddevPopStable', 'nan', window)} + 0 * {greatest} + 0 * {least}"  # NaN with an infinity
+
+
 def _rolling_median(window: Window) -> str:
     halves = (_rolling(f"quantileExact{side}(0.5)", "nan", window) for side in ("Low", "High"))
     return " + ".join(f"{half} / 2" for half in halves)  # an infinity is no number to interpolate with
@@ -123,7 +129,7 @@ WINDOWS: Final[Mapping[str, Callable[[Window], str]]] = {
     "rolling_mean": partial(_rolling, "avg", "nan"),
     "rolling_min": partial(_rolling, "min", "nan"),
     "rolling_max": partial(_rolling, "max", "nan"),
-    "rolling_std": partial(_rolling, "stddevPopStable", "nan"),
+    "rolling_std": _rolling_std,
     "rolling_median": _rolling_median,
     "rolling_sum": partial(_rolling, "sum", "0."),
     "cumsum": partial(_cumulated, "sum", "0."),

@@ -27,7 +27,7 @@ _OVER_RANKS: Final = {
     "min": f"ifNull(min({_NUMBERS}), nan)",
     "max": f"ifNull(max({_NUMBERS}), nan)",
     "sum": f"ifNull(sum({_NUMBERS}), 0.)",
-    "std": f"ifNull(stddevPopStable({_NUMBERS}), nan)",
+    "std": f"ifNull(stddevPopStable({_NUMBERS}) + 0 * max(abs({_NUMBERS})), nan)",
     "count": "toFloat64(count())",
 }
 
