@@ -21,7 +21,7 @@ from thalweg_tracker.query.series import SeriesRequest
 from thalweg_tracker.query.texts import read_json
 from thalweg_tracker.runs.custom_metrics import CustomMetric, read_custom_metrics
 
-_AXES: Final[tuple[Axis, ...]] = ("step", "time", "relative_time")
+_AXES: Final[dict[str, Axis]] = {"step": "step", "time": "time", "relative_time": "relative_time"}
 
 
 class Question:
@@ -72,9 +72,10 @@ def ask_series(engine: Engine, project: str, query: SeriesQuery) -> tuple[Series
     computed = {text: check_series(text, question.custom) for text in query.expressions if text not in query.metrics}
     logged = [name for name in dict.fromkeys(query.metrics) if name not in question.custom]
     computed |= {name: check_series(quoted(name), question.custom) for name in query.metrics if name in question.custom}
-    axes: dict[str, Axis] = {one: one for one in _AXES}
-    axis = axes[query.x] if query.x in axes else check_series(query.x, question.custom)
-    if axis != "step":
+    axis = _AXES[query.x] if query.x in _AXES else check_series(query.x, question.custom)
+    if (
+        axis != "step" or query.group_by
+    ):  # of an expression, the runs of a group are in one query, however they are read
         computed = {name: check_series(quoted(name), {}) for name in logged} | computed
         logged = []
     trees = [*computed.values(), *([axis] if isinstance(axis, Node) else [])]

@@ -23,6 +23,7 @@ from thalweg_tracker.api.lineage import add_lineage, branch_line, lineage_steps
 from thalweg_tracker.api.parameters import Branch, Cursor, Limit, ProjectName, RunName
 from thalweg_tracker.api.questions import ask_series
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query import metrics as metric_queries
@@ -121,6 +122,9 @@ def _add_series(router: APIRouter, engine: Engine) -> None:
     def series(project: ProjectName, query: models.SeriesQuery, request: Request) -> Response:
         """Reads many series at once: exact points, or buckets with min, max, mean, first and last value."""
         asked, groups = ask_series(engine, project, query)
+        wants_arrow = ARROW_STREAM in request.headers.get("accept", "")
+        if wants_arrow and groups is not None:
+            raise RejectedError("groups_in_json", "groups of runs come as JSON only", "Ask for application/json.")
         tag = None
         if "if-none-match" in request.headers:  # a tag takes 10 ms, which nobody should pay who does not use it
             views = [*asked.views, *asked.computed.bound.values()]
@@ -128,7 +132,7 @@ def _add_series(router: APIRouter, engine: Engine) -> None:
         unchanged = not_modified(request, tag)
         if unchanged is not None:
             return unchanged
-        if ARROW_STREAM in request.headers.get("accept", ""):
+        if wants_arrow:
             return tagged(StreamingResponse(_arrow(engine, asked, query.with_time), media_type=ARROW_STREAM), tag)
         table = series_queries.read_series(engine, asked)
         named = None if table is None else series_queries.with_names(table, asked)

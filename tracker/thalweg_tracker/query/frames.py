@@ -72,7 +72,7 @@ def make_frame(
         for part in plan.parts:
             sql, parameters = part.rows(EVERY if by_rank else ranks, low, high)
             embedded = binder.embed(sql, dict(parameters))
-            rows.append(f"SELECT *, {place} AS source FROM ({embedded})" if len(groups) > 1 else embedded)
+            rows.append(f"SELECT *, materialize({place}) AS source FROM ({embedded})" if len(groups) > 1 else embedded)
     if not rows:
         return None
     partition = "run, rank" if by_rank else "run"
