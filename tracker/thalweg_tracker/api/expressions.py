@@ -177,8 +177,6 @@ def _row(row: dict[str, Any], run: run_queries.RunSummary, nodes: Sequence[Node]
 
 def _value(value: Any, kind: Kind) -> Any:
     plain = plain_value(value, kind)
-    if kind is Kind.BOOL and plain is not None:
-        return bool(plain)
     return json_number(plain) if isinstance(plain, float) else plain
 
 

@@ -139,7 +139,9 @@ def _group(
 
 def plain_value(value: Any, kind: Kind) -> Any:
     """A value of a column as an answer says it; a float stays one."""
-    return read_json(value) if kind is Kind.ANY and value is not None else value
+    if value is None:
+        return None
+    return read_json(value) if kind is Kind.ANY else bool(value) if kind is Kind.BOOL else value
 
 
 def _check_steps_only(trees: Sequence[Node]) -> None:
