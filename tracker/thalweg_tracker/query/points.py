@@ -58,9 +58,15 @@ class Part:
         }
         if self.views:
             parameters |= {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
-        name = "points_of_lineage" if self.views else "points"
-        points = load_with(name, final="FINAL" if self.has_copies else "")
+        points = load_with(self._query, final="FINAL" if self.has_copies else "")
         return _form(points, ranks, has_ranks=self.has_ranks), parameters
+
+    @property
+    def _query(self) -> str:
+        """Which query reads its points: several views may see the same segment."""
+        if not self.views:
+            return "points"
+        return "points_of_ways" if len(set(self.segments)) == len(self.segments) else "points_of_lineage"
 
     def add(self, view: int, segment: int, after: float, upto: float) -> None:
         """A segment of a view."""
