@@ -135,10 +135,17 @@ class Sweep:
 
     async def _take(self, folder: Path) -> FolderReport:
         try:
-            with layout.sender_lock(folder) as is_ours:
-                if not is_ours:
-                    return FolderReport(folder, "busy", layout.read_identity(folder), reason=_last_word(folder))
-                return await self._deliver(folder, layout.read_identity(folder))
+            identity = layout.read_identity(folder)
+            # Offline, the run's own sender holds its folder for a moment only, to write down how it ended.
+            patience_s = self._order.timeout_s if identity.mode == "offline" else 0.0
+            until = time.monotonic() + patience_s
+            while True:
+                with layout.sender_lock(folder) as is_ours:
+                    if is_ours:
+                        return await self._deliver(folder, identity)
+                if time.monotonic() >= until:
+                    return FolderReport(folder, "busy", identity, reason=_last_word(folder))
+                await asyncio.sleep(_LOOK_S)
         except FileNotFoundError:  # removed between the listing and the lock
             return FolderReport(folder, "busy", reason="another process has just delivered and removed it")
         except (OSError, ValueError) as error:

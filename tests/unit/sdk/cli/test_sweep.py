@@ -83,12 +83,35 @@ def test_a_live_process_that_has_finished_its_run_is_done(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_another_process_delivers_is_left_alone(tmp_path: Path) -> None:
-    folder, transport = make_folder(tmp_path), MemoryTransport()
+    folder, transport = make_folder(tmp_path, mode="online"), MemoryTransport()
     with layout.sender_lock(folder) as is_ours:
         assert is_ours
         (report,) = sweep([folder], transport)
     assert (report.state, transport.hellos) == ("busy", [])
     assert report.identity is not None
+
+
+def test_an_offline_folder_is_waited_for(tmp_path: Path) -> None:
+    """Its own sender holds it while it writes down how the run ended, as when a script trains and then syncs."""
+    folder, transport = make_folder(tmp_path), MemoryTransport()
+    order = SweepOrder(None, None, False, 60.0)
+
+    async def scene() -> list[FolderReport]:
+        with layout.sender_lock(folder):
+            sweeping = asyncio.create_task(Sweep(order, Progress(), lambda url, token: transport).run([folder]))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not sweeping.done()
+        return await sweeping
+
+    assert asyncio.run(scene())[0].state == "delivered"
+
+
+def test_an_offline_folder_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    folder, transport = make_folder(tmp_path), MemoryTransport()
+    with layout.sender_lock(folder):
+        (report,) = sweep([folder], transport, timeout_s=0.2)
+    assert (report.state, transport.hellos) == ("busy", [])
 
 
 def test_a_folder_that_is_removed_meanwhile_is_no_failure(tmp_path: Path) -> None:

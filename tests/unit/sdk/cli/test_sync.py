@@ -47,7 +47,7 @@ def test_one_writers_folder_alone(thalweg: Command, tmp_path: Path) -> None:
 
 
 def test_json(thalweg: Command, tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "spool", rank=3)
+    folder = make_folder(tmp_path / "spool", rank=3, mode="online")
     with layout.sender_lock(folder):
         outcome = thalweg("sync", "spool", "--json")
     assert outcome.status == 0
@@ -57,6 +57,6 @@ def test_json(thalweg: Command, tmp_path: Path) -> None:
 
 
 def test_a_folder_in_work_is_told_in_words(thalweg: Command, tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "spool")
+    folder = make_folder(tmp_path / "spool", mode="online")
     with layout.sender_lock(folder):
         assert "being delivered by another process" in thalweg("sync", "spool").out
