@@ -15,7 +15,7 @@ from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock, StreamSchema, Writer
 from thalweg_tracker.ingest.events import RUNS, WriterNews, attribute_rows, run_rows, writer_rows
-from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.ingest.registry import RUN_METRICS, Registry
 from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import Origin
 from thalweg_tracker.model.keys import WriterKey, metric_key, run_key
@@ -43,12 +43,18 @@ class Filler:
         keys = np.array([key for key, _ in pairs], np.uint64)
         order = np.array([column for _, column in pairs], np.intp)
         schema = StreamSchema(keys, order, np.zeros(len(names), np.bool_), len(names))
-        self._registry.register_names(PROJECT, [(metric_key(name), name) for name in names])
         blocks: list[FrameBlock] = []
+        own: list[dict[str, int | str]] = []
+        news: list[WriterNews] = []
         waiting = 0
         frames = max(1, INSERT_POINTS // len(names))
         for run_id, steps, values in runs:
             writer = self._writer(run_id)
+            if not own:
+                self._registry.register_names(PROJECT, writer.run, [(metric_key(name), name) for name in names])
+            span = (float(steps.min()), float(steps.max()))
+            news.append(WriterNews(writer, [], {}, START_US, 0, *span))
+            own += [{"run": writer.run, "name": name, "metric": metric_key(name)} for name in names]
             for start in range(0, len(steps), frames):
                 part = slice(start, start + frames)
                 times = START_US + steps[part].astype(np.int64)
@@ -58,6 +64,8 @@ class Filler:
                     self._insert(blocks)
                     blocks, waiting = [], 0
         self._insert(blocks)
+        self._engine.insert("run_metrics", pa.Table.from_pylist(own, schema=RUN_METRICS))
+        self._engine.insert("writers", writer_rows(news))
 
     def _insert(self, blocks: list[FrameBlock]) -> None:
         if blocks:

@@ -28,8 +28,8 @@ RUNS = pa.schema(
 STATS_OF_A_SERIES = """SELECT
     groupBitOr(flags) AS flags, min(first_step) AS first_step, max(last_step) AS last_step,
     toUnixTimestamp64Micro(max(last_time)) AS last_time,
-    argMinMerge(first) AS first, argMaxMerge(last) AS last,
-    min(s.min) AS min, argMinMerge(argmin) AS argmin, max(s.max) AS max, argMaxMerge(argmax) AS argmax
+    min(s.first).3 AS first, max(s.last).3 AS last,
+    min(s.least).1 AS min, min(s.least).2 AS argmin, max(s.greatest).1 AS max, -max(s.greatest).2 AS argmax
 FROM series_stats AS s GROUP BY run, metric, rank, writer"""
 
 
@@ -221,13 +221,14 @@ def test_writers(migrated: Engine) -> None:
     """News of a writer merge to the greatest of each field, counters key by key."""
     key = {"project": "p", "run": BIG, "writer": BIG, "rank": 65_535}
     began = {"primary": 1, "host": "hôst\0", "pid": 2**32 - 1, "started_at": 100, "last_seen_at": 100, "ended": ""}
-    began["sequence"] = BIG
+    began |= {"sequence": BIG, "first_step": math.inf, "last_step": -math.inf}
     seen = {"primary": 0, "host": "", "pid": 0, "started_at": 0, "last_seen_at": LATE, "ended": "", "sequence": 3}
+    seen |= {"first_step": -1.5, "last_step": 7.0}
     for news, counters in [
         (began, []),
         (seen, [("points", 7), ("dropped", BIG)]),
         ({**seen, "ended": '{"time_us": "1"}'}, [("points", 9), ("it's", 1)]),
-        (seen, [("points", 8)]),
+        ({**seen, "first_step": 2.0, "last_step": 9.5}, [("points", 8)]),
     ]:
         migrated.insert("writers", pa.Table.from_pylist([{**key, **news, "counters": counters}], schema=WRITERS))
     found = migrated.query("SELECT * FROM writers FINAL")
@@ -239,6 +240,8 @@ def test_writers(migrated: Engine) -> None:
         **key,
         **began,
         "last_seen_at": LATE,
+        "first_step": -1.5,
+        "last_step": 9.5,
         "ended": '{"time_us": "1"}',
         "counters": {"points": 9, "dropped": BIG, "it's": 1},
     }

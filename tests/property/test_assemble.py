@@ -190,8 +190,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 STATS = """SELECT
     s.metric AS metric, s.rank AS rank, s.writer AS writer, groupBitOr(s.flags) AS flags,
     min(s.first_step) AS first_step, max(s.last_step) AS last_step,
-    argMinMerge(s.first) AS first, argMaxMerge(s.last) AS last,
-    min(s.min) AS min, argMinMerge(s.argmin) AS argmin, max(s.max) AS max, argMaxMerge(s.argmax) AS argmax
+    min(s.first).3 AS first, max(s.last).3 AS last,
+    min(s.least).1 AS min, min(s.least).2 AS argmin, max(s.greatest).1 AS max, -max(s.greatest).2 AS argmax
 FROM series_stats AS s WHERE s.run = {run:UInt64} GROUP BY metric, rank, writer"""
 
 

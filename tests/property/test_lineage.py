@@ -23,6 +23,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
+from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
@@ -172,12 +173,14 @@ class World:
             seen.add(step)
             branch.log(order.name, order.rank, step, value)
         for again in range(1 + order.twice):
-            blocks = []
+            blocks, news = [], []
             for batch in batches:
                 batch.resent = bool(again)
                 decoded = decoder.decode(batch)
-                self.registry.register_names(self.project, decoded.new_names)
+                self.registry.register_names(self.project, decoder.writer.run, decoded.new_names)
                 blocks += decoded.blocks
+                news.append(WriterNews(decoder.writer, [], {}, wire.START_US, 0, *decoded.span))
+            self.engine.insert("writers", writer_rows(news))
             if blocks:
                 rows = assemble(blocks)
                 self.engine.insert("points", rows.points)

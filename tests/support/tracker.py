@@ -55,10 +55,12 @@ class Tracker:
         news = []
         for batch in batches:
             decoded = decoder.decode(batch)
-            self.registry.register_names(writer.project, decoded.new_names)
+            self.registry.register_names(writer.project, writer.run, decoded.new_names)
             blocks += decoded.blocks
             counters = {counter.reason: counter.points for counter in batch.counters}
-            news.append(WriterNews(writer, decoded.events, counters, seen_us or time.time_ns() // 1000))
+            news.append(
+                WriterNews(writer, decoded.events, counters, seen_us or time.time_ns() // 1000, 0, *decoded.span)
+            )
             refused += decoded.rejected.values()
         if blocks:
             rows = assemble(blocks)

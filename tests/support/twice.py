@@ -202,9 +202,9 @@ class Twice:
         news = []
         for batch in batches:
             decoded = decoder.decode(batch)
-            self._registry.register_names(writer.project, decoded.new_names)
+            self._registry.register_names(writer.project, writer.run, decoded.new_names)
             blocks += decoded.blocks
-            news.append(WriterNews(writer, decoded.events, {}, seen_us))
+            news.append(WriterNews(writer, decoded.events, {}, seen_us, 0, *decoded.span))
         if blocks:
             rows = assemble(blocks)
             self.engine.insert("points", rows.points)

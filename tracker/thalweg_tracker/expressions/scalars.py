@@ -39,6 +39,8 @@ _FORMS: Final = {
 }
 _ALIKE: Final = """if(isNotNull(toFloat64OrNull({0})) AND isNotNull(toFloat64OrNull({1})),
     toFloat64OrNull({0}) {2} toFloat64OrNull({1}), {0} {2} {1})"""  # 12 is 12.0
+POINT_WISE: Final = frozenset({*_INFIX, *_CALLS, *_FORMS, "and", "or", "if"}) - {"default", "exists"}
+"""Operators whose value at a step is there where all operands are."""
 _LOGIC: Final = {"and": "AND", "or": "OR"}
 
 

@@ -119,6 +119,13 @@ class Decoded:
         """Number of points that will be stored."""
         return sum(block.points for block in self.blocks)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """First and last step of the points that will be stored, but for those of the host; inf and -inf of none."""
+        some = [block.steps for block in self.blocks if len(block.steps) and not block.schema.of_host.all()]
+        first = min((float(steps.min()) for steps in some), default=math.inf)
+        return first, max((float(steps.max()) for steps in some), default=-math.inf)
+
 
 def decode_hello(hello: pb.Hello) -> Greeting:
     """Checks who speaks. Raises RejectedError."""

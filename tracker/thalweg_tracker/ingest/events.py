@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,8 @@ WRITERS: Final = pa.schema(
         ("ended", pa.string()),
         ("sequence", pa.uint64()),
         ("counters", pa.map_(pa.string(), pa.uint64())),
+        ("first_step", pa.float64()),
+        ("last_step", pa.float64()),
     ]
 )
 
@@ -49,6 +52,8 @@ class WriterNews:
     counters: dict[str, int]
     seen_at_us: int
     sequence: int = 0
+    first_step: float = math.inf  # of its points, but for those of the host
+    last_step: float = -math.inf
 
 
 def attribute_rows(news: Iterable[WriterNews]) -> pa.Table:
@@ -106,6 +111,8 @@ def _writer_row(news: WriterNews) -> dict[str, Any]:
         "ended": "",
         "sequence": news.sequence,
         "counters": list(news.counters.items()),
+        "first_step": news.first_step,
+        "last_step": news.last_step,
     }
     for event in news.events:
         kind = event.WhichOneof("kind")

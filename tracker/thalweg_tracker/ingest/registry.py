@@ -17,11 +17,13 @@ from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.ingest.decode import Greeting, Writer
 from thalweg_tracker.ingest.events import RUNS
 from thalweg_tracker.model import limits
+from thalweg_tracker.model.keys import RunKey
 from thalweg_tracker.runs.branches import Branches
 from thalweg_tracker.runs.store import Registered
 from thalweg_tracker.sql import load
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
+RUN_METRICS: Final = pa.schema([("run", pa.uint64()), ("name", pa.string()), ("metric", pa.uint64())])
 _LOOKUP_SIZE: Final = 20_000
 
 
@@ -33,22 +35,27 @@ class Registry:
         self._branches = Branches(engine)
         self._lock = threading.Lock()
         self._names: dict[tuple[str, int], str] = {}
+        self._of_runs: set[tuple[RunKey, int]] = set()
         self._runs: set[tuple[str, int]] = set()
 
-    def unknown_names(self, project: str, names: list[tuple[int, str]]) -> list[tuple[int, str]]:
-        """Those of (key, name) that must go through `register_names` first."""
-        known = self._names
-        return [(key, name) for key, name in names if known.get((project, key)) != name]
+    def unknown_names(self, project: str, run: RunKey, names: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Those of a run's (key, name) that must go through `register_names` first."""
+        known, of_runs = self._names, self._of_runs
+        return [pair for pair in names if known.get((project, pair[0])) != pair[1] or (run, pair[0]) not in of_runs]
 
-    def register_names(self, project: str, names: list[tuple[int, str]]) -> Mapping[int, str]:
-        """Makes names permanent. Returns the refused ones: key -> the other name that has it. Raises EngineError."""
+    def register_names(self, project: str, run: RunKey, names: list[tuple[int, str]]) -> Mapping[int, str]:
+        """Makes names of a run's metrics permanent. Returns the refused: key -> the name that has it.
+
+        Raises EngineError.
+        """
         with self._lock:
             wanted: dict[int, str] = {}
             refused: dict[int, str] = {}
             for key, name in names:
                 if wanted.setdefault(key, name) != name:
                     refused[key] = wanted[key]
-            present = self._stored_names(project, list(wanted))
+            present = {key: self._names[project, key] for key in wanted if (project, key) in self._names}
+            present |= self._stored_names(project, [key for key in wanted if key not in present])
             fresh = {key: name for key, name in wanted.items() if key not in present}
             if fresh:
                 rows = {"project": [project] * len(fresh), "metric": list(fresh), "name": list(fresh.values())}
@@ -58,7 +65,18 @@ class Registry:
             for key, name in {**wanted, **present}.items():
                 self._names[project, key] = name
             refused.update((key, present[key]) for key, name in wanted.items() if present.get(key, name) != name)
+            self._register_of_run(run, {key: name for key, name in wanted.items() if present.get(key, name) == name})
             return refused
+
+    def _register_of_run(self, run: RunKey, names: Mapping[int, str]) -> None:
+        own = {key: name for key, name in names.items() if (run, key) not in self._of_runs}
+        if not own:
+            return
+        rows = {"run": [run] * len(own), "name": list(own.values()), "metric": list(own)}
+        self._engine.insert("run_metrics", pa.table(rows, schema=RUN_METRICS))
+        if len(self._of_runs) + len(own) > limits.KNOWN_RUN_METRICS_MAX:
+            self._of_runs.clear()
+        self._of_runs.update((run, key) for key in own)
 
     def _stored_names(self, project: str, keys: list[int]) -> dict[int, str]:
         stored: dict[int, str] = {}

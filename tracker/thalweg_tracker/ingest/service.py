@@ -139,18 +139,19 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:
             await self._register(decoder, decoded)
-        news = WriterNews(decoder.writer, decoded.events, _counters(batch), time.time_ns() // 1000, batch.sequence)
+        seen_us = time.time_ns() // 1000
+        news = WriterNews(decoder.writer, decoded.events, _counters(batch), seen_us, batch.sequence, *decoded.span)
         done = await self._committer.submit(decoded.blocks, news)
         ack = pb.Ack(writer=decoder.writer.writer_id, sequence=batch.sequence)
         await answers.put(_Answer(decoded.rejected.values(), ack, done))
 
     async def _register(self, decoder: StreamDecoder, decoded: Decoded) -> None:
         """Registers new names before the first point that uses them is committed."""
-        project = decoder.writer.project
-        unknown = self._registry.unknown_names(project, decoded.new_names)
+        writer = decoder.writer
+        unknown = self._registry.unknown_names(writer.project, writer.run, decoded.new_names)
         if not unknown:
             return
-        refused = await asyncio.to_thread(self._registry.register_names, project, unknown)
+        refused = await asyncio.to_thread(self._registry.register_names, writer.project, writer.run, unknown)
         if refused:
             decoder.refuse_names(refused, decoded)
 

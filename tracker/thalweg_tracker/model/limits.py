@@ -13,6 +13,9 @@ UNACKED_BATCHES_PER_STREAM: Final = 64
 KNOWN_NAMES_MAX: Final = 4_000_000
 """Metric names remembered as registered. Past it they are registered again, which changes nothing."""
 
+KNOWN_RUN_METRICS_MAX: Final = 1_000_000
+"""The same of metrics of runs."""
+
 LINEAGE_MAX: Final = 10_000
 """Branches on the way from a root. The rows of a chain of n forks hold n * n / 2 of them."""
 

@@ -1,20 +1,24 @@
-"""What is known of series without their points. States are dear to read: the SQL has only the facts that are asked."""
+"""What is known of series without their points. The SQL reads only the facts that are asked.
+
+Which series a run sees is told by a lineage, a query like ways.sql; without one each branch of the project stands for
+itself, which saves two joins.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 from thalweg_tracker.sql import load_with
 
-# Of each rank from the states, then over ranks: the mean of those that have a point at the first or last step.
+# Of each rank, then over ranks: the mean of those that have a point at the first or last step.
 _OF_RANK: Final = {
-    "last": "argMaxMerge(s.last) AS last",
-    "first": "argMinMerge(s.first) AS first",
-    "min": "min(s.min) AS min",
-    "max": "max(s.max) AS max",
-    "argmin": "argMinMerge(s.argmin) AS argmin, min(s.min) AS lowest",
-    "argmax": "argMaxMerge(s.argmax) AS argmax, max(s.max) AS highest",
+    "last": "max(s.last).3 AS last",
+    "first": "min(s.first).3 AS first",
+    "min": "min(s.least) AS least",
+    "max": "max(s.greatest) AS greatest",
+    "argmin": "min(s.least) AS least",
+    "argmax": "max(s.greatest) AS greatest",
 }
 _AT_STEP: Final = (
     "toNullable(arrayAvg(arrayMap(p -> p.2, arrayFilter(p -> p.1 = {0}, groupArray((r.{0}, r.{1})))))) AS {1}"
@@ -23,23 +27,50 @@ _NUMBER: Final = "if(max(r.has_number), toNullable({0}), nan) AS {1}"
 _OVER_RANKS: Final = {
     "last": _AT_STEP.format("last_step", "last"),
     "first": _AT_STEP.format("first_step", "first"),
-    "min": _NUMBER.format("min(r.min)", "min"),
-    "max": _NUMBER.format("max(r.max)", "max"),
-    "argmin": _NUMBER.format("argMin(r.argmin, (r.lowest, r.argmin))", "argmin"),
-    "argmax": _NUMBER.format("argMax(r.argmax, (r.highest, -r.argmax))", "argmax"),
+    "min": _NUMBER.format("min(r.least).1", "min"),
+    "max": _NUMBER.format("max(r.greatest).1", "max"),
+    "argmin": _NUMBER.format("min(r.least).2", "argmin"),
+    "argmax": _NUMBER.format("-max(r.greatest).2", "argmax"),
 }
+_SEEN: Final = (
+    """if(has({host:Array(UInt64)}, s.metric), l.key = l.view, s.first_step <= l.upto AND s.last_step > l.after)"""
+)
+_IN_PART: Final = "(NOT has({host:Array(UInt64)}, s.metric) AND (s.last_step > l.upto OR s.first_step <= l.after))"
+_OF_PROJECT: Final = "s.run IN (SELECT run FROM runs WHERE project = {project:String})"
+_UNMARKED: Final = """(view, s.metric) NOT IN (SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip(
+    {marked_views:Array(UInt64)}, {marked_metrics:Array(UInt64)})) AS pair))"""
 
 
-def facts_sql(facts: Iterable[str], lineage: str) -> str:
+def facts_sql(facts: Iterable[str], lineage: str | None, *, has_marked: bool) -> str:
     """The query of run, metric, last_step, first_step, and some of last, first, min, max, argmin, argmax.
 
-    `lineage`: a query like ways.sql.
+    `has_marked`: whether some are left out (marked_views, marked_metrics): they will be read from points.
     """
     asked = list(dict.fromkeys(facts))
-    of_rank, over_ranks = (", ".join(forms[fact] for fact in asked) for forms in (_OF_RANK, _OVER_RANKS))
-    return load_with("series_facts", of_rank=of_rank, over_ranks=over_ranks, lineage=lineage)
+    of_rank = ", ".join(dict.fromkeys(_OF_RANK[fact] for fact in asked)) or "0 AS nothing"
+    over_ranks = ", ".join(_OVER_RANKS[fact] for fact in asked) or "0 AS nothing"
+    view, joined, seen = _seen(lineage)
+    condition = f"{seen} AND {_UNMARKED}" if has_marked else seen
+    return load_with(
+        "series_facts", of_rank=of_rank, over_ranks=over_ranks, view=view, lineage=joined, condition=condition
+    )
 
 
-def marked_sql(lineage: str) -> str:
-    """The query of the series whose facts have to be read from points."""
-    return load_with("marked_series", lineage=lineage)
+def marked_sql(lineage: str | None) -> str:
+    """The query of the series, view and metric, whose facts have to be read from points."""
+    view, joined, seen = _seen(lineage)
+    in_part = "false" if lineage is None else _IN_PART
+    return load_with("marked_series", view=view, lineage=joined, condition=seen, in_part=in_part)
+
+
+def uneven_sql(at: Literal["first", "last"], lineage: str | None) -> str:
+    """The query of runs in which some metrics do not all begin, or end, at one step: `run`."""
+    facts = facts_sql((), lineage, has_marked=False)
+    return load_with("uneven_series", facts=facts, step=f"{at}_step")
+
+
+def _seen(lineage: str | None) -> tuple[str, str, str]:
+    """Who sees a series, the join that tells, and the condition that it is seen."""
+    if lineage is None:
+        return "s.run", "", _OF_PROJECT
+    return "l.view", f"INNER JOIN ({lineage}) AS l ON s.run = l.key", _SEEN

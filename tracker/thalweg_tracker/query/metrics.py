@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from thalweg.wire import limits as wire_limits
-from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.lineage.chain import Segment
@@ -27,10 +27,22 @@ def list_metrics(
     """
     if len(pattern) > limits.REGEX_MAX_CHARS:
         raise RejectedError("bad_regex", f"the regular expression has more than {limits.REGEX_MAX_CHARS} characters")
-    where: dict[str, Any] = {
-        "project": view.project,
+    found: list[dict[str, Any]] = []
+    while len(found) < limit:
+        names = _names(engine, view, prefix, pattern, after, limit)
+        known = _known(engine, view, names)
+        found += [{"name": name, **known[key]} for key, name in names.items() if key in known]
+        if len(names) < limit:
+            break
+        after = list(names.values())[-1]  # of an ancestor's, some may come after the fork
+    return found[:limit]
+
+
+def _names(engine: Engine, view: RunView, prefix: str, pattern: str, after: str, limit: int) -> dict[int, str]:
+    """The next names in the branches on the way to a view, by key."""
+    where: Parameters = {
+        "runs": [segment.run for segment in view.segments],
         "own": view.key,
-        **_segments([segment for segment in view.segments if segment.run != view.key]),
         "prefix": prefix,
         "pattern": pattern,
         "after": after,
@@ -42,9 +54,7 @@ def list_metrics(
         if error.code == CANNOT_COMPILE_REGEXP:
             raise RejectedError("bad_regex", f"cannot use {pattern!r} as a regular expression (RE2 syntax)") from error
         raise
-    names = dict(zip(page["metric"].to_pylist(), page["name"].to_pylist(), strict=True))
-    known = _known(engine, view, names)
-    return [{"name": name, **known[key]} for key, name in names.items() if key in known]
+    return dict(zip(page["metric"].to_pylist(), page["name"].to_pylist(), strict=True))
 
 
 def _segments(some: Sequence[Segment]) -> dict[str, Any]:
@@ -67,7 +77,8 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
     for row in engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist():
         segment, pair = segments[row["run"]], (row["run"], row["metric"])
         of_host = names[row["metric"]].startswith(wire_limits.SYSTEM_PREFIX)
-        if of_host and row["run"] != view.key:
+        is_seen = segment.after < row["last_step"] and row["first_step"] <= segment.upto
+        if (row["run"] != view.key) if of_host else not is_seen:
             continue
         is_stale = row["is_relogged"] or row["last_step"] > segment.upto
         (whole if not is_stale else of_host_from_points if of_host else from_points).append(pair)
@@ -81,12 +92,10 @@ def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, d
     """What is known of one metric in each branch of a project, of its own points: by the branch's key."""
     key = metric_key(metric)
     where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
-    own = load("own_ways")
-    asked = {**where, "over_ranks": []}
-    found = engine.query(marked_sql(own), asked, limits.QUERY_TIMEOUT_S)
-    marked = found["view"].to_pylist()
+    marked = engine.query(marked_sql(None), {**where, "over_ranks": []}, limits.QUERY_TIMEOUT_S)["view"].to_pylist()
     asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}
-    facts = engine.query(facts_sql(("last", "min", "max", "argmin", "argmax"), own), asked, limits.QUERY_TIMEOUT_S)
+    known_sql = facts_sql(("last", "min", "max", "argmin", "argmax"), None, has_marked=bool(marked))
+    facts = engine.query(known_sql, asked, limits.QUERY_TIMEOUT_S)
     known = {row["run"]: row for row in facts.to_pylist()}
     from_points = _read(engine, [], [(run, int(key)) for run in marked], _all_of(marked), by_run=True) if marked else []
     return known | {row["run"]: row for row in from_points}

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from thalweg.wire import limits as wire_limits
 from thalweg.wire import policy
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.expressions.binding import Binder
 from thalweg_tracker.expressions.compile import needs_times, outermost_reducers, reduced
-from thalweg_tracker.expressions.reducers import FROM_STATISTICS
 from thalweg_tracker.expressions.scalars import scalar_sql
-from thalweg_tracker.expressions.tree import MEAN, Kind, Node, Source, sources
+from thalweg_tracker.expressions.tree import Kind, Node, Source, sources
 from thalweg_tracker.expressions.windows import ALIGNMENT
 from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.computed import with_attributes
-from thalweg_tracker.query.facts import facts_sql, marked_sql
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView, views_of
+from thalweg_tracker.query.run_facts import RunFacts, is_known
 from thalweg_tracker.query.seen_attributes import attributes_sql, typed
 from thalweg_tracker.sql import load
 
-_OF_EITHER_RANK: Final = frozenset({"last", "first", "exists"})
-"""Known of a metric that several ranks wrote, too: their mean at one step."""
 _LABELS: Final = {"run.name": "run.name", "run.notes": "run.notes"}
 _SECONDS: Final = "toNullable(toUnixTimestamp64Micro({0}) / 1000000)"
 _STATUS: Final = """multiIf(
@@ -72,14 +67,16 @@ class RunColumns:
         self._columns: dict[Node, str] = {}
         self._reduced: dict[tuple[Node, tuple[Source, ...]], str] = {}  # by what their frame is of
         self.tables = f"({binder.embed(load('newest_branches'), {'project': project})}) AS r"
+        found = engine.query(load("has_lineages"), {"project": project}, limits.QUERY_TIMEOUT_S)
+        self._lineage = load("ways") if found["has_lineages"][0].as_py() else None
         nodes = list(dict.fromkeys(node for tree in trees for node in tree.walk()))
         self._join_attributes([node for node in nodes if node.op == "attribute"])
         self._join_labels(nodes)
         self._join_states([node for node in nodes if node.op == "attribute"])
         reducers = {tree: outermost_reducers(tree) for tree in trees}
-        self._join_facts(list(dict.fromkeys(node for found in reducers.values() for node in found if _is_simple(node))))
+        self._join_facts(list(dict.fromkeys(node for found in reducers.values() for node in found if is_known(node))))
         self._join_frames(
-            {tree: [node for node in found if not _is_simple(node)] for tree, found in reducers.items()}, where
+            {tree: [node for node in found if not is_known(node)] for tree, found in reducers.items()}, where
         )
 
     def sql(self, tree: Node) -> str:
@@ -99,7 +96,7 @@ class RunColumns:
         if not seen:
             return
         paths = list(dict.fromkeys(str(node.value) for node in seen))
-        lineage = self._binder.embed(load("ways"), {"project": self._project})
+        lineage = self._lineage and self._binder.embed(self._lineage, {"project": self._project})
         self._join(attributes_sql(self._project, paths, lineage, self._binder), "a")
         self._columns |= {node: typed(f"a.j{paths.index(str(node.value))}", node.kind) for node in seen}
 
@@ -145,52 +142,11 @@ class RunColumns:
             self._columns[node] = sql if node.value != "run.status" else f"toNullable({sql})"
 
     def _join_facts(self, reducers: Sequence[Node]) -> None:
-        """Reducers of logged metrics: from statistics, and where those do not tell, from points."""
-        if not reducers:
-            return
-        names = {node: _name(node) for node in reducers}
-        keys = {name: metric_key(name) for name in names.values()}
-        host = [key for name, key in keys.items() if name.startswith(wire_limits.SYSTEM_PREFIX)]
-        over_ranks = [keys[names[node]] for node in reducers if node.op not in _OF_EITHER_RANK]
-        where: dict[str, Any] = {"project": self._project, "metrics": list(keys.values()), "host": host}
-        asked = {**where, "over_ranks": over_ranks}
-        found = self._engine.query(marked_sql(load("ways")), asked, limits.QUERY_TIMEOUT_S)
-        marked = {"marked_views": found["view"].to_pylist(), "marked_metrics": found["metric"].to_pylist()}
-        facts = self._binder.embed(facts_sql([_fact(node) for node in reducers], load("ways")), {**where, **marked})
-        bound = {name: self._binder.bind(key, "UInt64") for name, key in keys.items()}
-        values = ", ".join(
-            f"anyIf({_fact(node)}, metric = {bound[names[node]]}) AS f{place}" for place, node in enumerate(reducers)
-        )
-        self._join(f"SELECT run, {values} FROM ({facts}) GROUP BY run", "f")
-        from_points = self._of_marked(reducers, names, keys, marked)
-        for place, node in enumerate(reducers):
-            value = f"f.f{place}" if node not in from_points else f"ifNull({from_points[node]}, f.f{place})"
-            self._columns[node] = f"isNotNull({value})" if node.op == "exists" else value
-
-    def _of_marked(
-        self,
-        reducers: Sequence[Node],
-        names: Mapping[Node, str],
-        keys: Mapping[str, int],
-        marked: Mapping[str, list[int]],
-    ) -> dict[Node, str]:
-        """The columns of reducers of series that are read from points."""
-        columns: dict[Node, str] = {}
-        if not marked["marked_views"]:
-            return columns
-        views: dict[int, RunView] = {view.key: view for view in self._views(None)}
-        for name, key in keys.items():
-            pairs = zip(marked["marked_views"], marked["marked_metrics"], strict=True)
-            chosen = [views[view] for view, metric in pairs if metric == key and view in views]
-            wanted = [node for node in reducers if names[node] == name]
-            framed = make_frame(self._engine, self._binder, chosen, [Source(name)], {}) if chosen else None
-            if framed is None:
-                continue
-            as_value = [node if node.op != "exists" else _last_of(node) for node in wanted]
-            alias = f"m{len(columns)}"
-            self._join(reduced(as_value, framed.frame, self._binder), alias)
-            columns |= {node: f"{alias}.r{place}" for place, node in enumerate(wanted)}
-        return columns
+        """Reducers that are known from statistics."""
+        if reducers:
+            facts = RunFacts(self._engine, self._project, self._lineage, self._binder, lambda: self._views(None))
+            for sql, alias in facts.join(reducers, self._columns):
+                self._join(sql, alias)
 
     def _join_frames(self, reducers: Mapping[Node, Sequence[Node]], where: Node | None) -> None:
         """Reducers of anything else, by the expressions in which they stand."""
@@ -223,37 +179,10 @@ class RunColumns:
         return views_of(self._engine, self._project, branches)
 
 
-def _is_simple(node: Node) -> bool:
-    """Whether a reducer is known of a metric without its points, but for marked series."""
-    operand = node.args[0]
-    source = operand.value
-    return (
-        node.op in FROM_STATISTICS
-        and operand.op == "metric"
-        and isinstance(source, Source)
-        and source.run is None
-        and source.ranks == MEAN
-    )
-
-
 def _frame_of(reducer: Node, tree: Node) -> tuple[Source, ...]:
     """The metrics of the frame of a reducer: all of its expression, where it makes values at their steps."""
     makes_values = any(node.op in ALIGNMENT for node in reducer.walk())
     return tuple(sources(tree if makes_values else reducer))
-
-
-def _fact(node: Node) -> str:
-    return "last" if node.op == "exists" else node.op
-
-
-def _name(node: Node) -> str:
-    source = node.args[0].value
-    assert isinstance(source, Source)
-    return source.name
-
-
-def _last_of(node: Node) -> Node:
-    return Node("last", Kind.NUMBER, node.args)
 
 
 def _conjuncts(node: Node | None) -> list[Node]:

@@ -8,7 +8,7 @@ from typing import Final
 from thalweg_tracker.expressions.binding import Binder
 from thalweg_tracker.expressions.tree import Kind, Node
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load
+from thalweg_tracker.sql import filled, load
 
 _TYPED: Final = {
     Kind.NUMBER: "toFloat64OrNull({0})",
@@ -20,14 +20,24 @@ _OF_VIEWS: Final = """SELECT way.1 AS view, way.2 AS depth, way.3 AS key, way.4 
 FROM (SELECT arrayJoin(arrayZip({views}, {depths}, {keys}, {own})) AS way)"""
 
 
-def attributes_sql(project: str, paths: Sequence[str], lineage: str, binder: Binder) -> str:
-    """A query with `run`, and j0, j1, ...: the JSON texts at some paths, empty where there is none."""
+def attributes_sql(project: str, paths: Sequence[str], lineage: str | None, binder: Binder) -> str:
+    """A query with `run`, and j0, j1, ...: the JSON texts at some paths, empty where there is none.
+
+    `lineage`: a query like ways.sql; None: each branch for itself. Tuples are compared: argMax by them is slow.
+    """
+    said = "(a.time, a.json)" if lineage is None else "((l.depth, a.time), a.json)"
     columns = [
-        f"argMaxIf(a.json, (l.depth, a.time), a.path = {binder.bind(path, 'String')}) AS j{place}"
-        for place, path in enumerate(paths)
+        f"maxIf({said}, a.path = {binder.bind(path, 'String')}).2 AS j{place}" for place, path in enumerate(paths)
     ]
+    parts = {"view": "a.key", "lineage": "", "condition": "true"}
+    if lineage is not None:
+        parts = {
+            "view": "l.view",
+            "lineage": f"INNER JOIN ({lineage}) AS l ON a.key = l.key",
+            "condition": "l.is_own OR startsWith(a.path, 'config.')",
+        }
     sql = binder.embed(load("attributes_seen"), {"project": project, "paths": list(paths)})
-    return sql.replace("{columns}", ", ".join(columns)).replace("{lineage}", lineage)
+    return filled(sql, columns=", ".join(columns), **parts)
 
 
 def lineage_of_views(views: Sequence[tuple[int, RunView]], binder: Binder) -> str:

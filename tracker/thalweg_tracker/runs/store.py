@@ -33,6 +33,7 @@ BRANCHES: Final = pa.schema(
         ("created_at", pa.timestamp("us", "UTC")),
         ("lineage_run_id", pa.list_(pa.string())),
         ("lineage_branch", pa.list_(pa.uint32())),
+        ("lineage_run", pa.list_(pa.uint64())),
         ("lineage_upto", pa.list_(pa.float64())),
         ("version", pa.uint64()),
     ]
@@ -194,6 +195,7 @@ def as_row(project: str, origin: Origin, lineage: Lineage, version: int) -> dict
         "created_at": origin.created_us,
         "lineage_run_id": [one.branch.run_id for one in lineage],
         "lineage_branch": [one.branch.number for one in lineage],
+        "lineage_run": [run_key(project, one.branch.run_id, one.branch.number) for one in lineage],
         "lineage_upto": [one.upto for one in lineage],
         "version": version,
     }

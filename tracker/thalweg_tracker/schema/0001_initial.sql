@@ -10,31 +10,33 @@ CREATE TABLE points
     value  Float64                CODEC(Gorilla, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(time)
-ORDER BY (run, metric, rank, step);
+ORDER BY (run, metric, rank, step)
+SETTINGS index_granularity = 2048, min_compress_block_size = 16384;
 
 -- What is known of a series without reading its points, by writer. Every aggregate is idempotent: a batch
 -- that was sent twice changes nothing. `flags` (model/series_flags.py) says which numbers cannot be relied on.
+-- Tuples compare from the left, and are much cheaper to read than states: `first` and `last` are (step, time in
+-- microseconds, value), of `first` the time is negative; `least` and `greatest` are (value, step), of `greatest` the step is.
 CREATE TABLE series_stats
 (
-    run        UInt64,
     metric     UInt64,
+    run        UInt64,
     rank       UInt16,
     writer     UInt64,
     flags      SimpleAggregateFunction(groupBitOr, UInt8),
     first_step SimpleAggregateFunction(min, Float64),
     last_step  SimpleAggregateFunction(max, Float64),
     last_time  SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
-    first      AggregateFunction(argMin, Float64, Tuple(Float64, Int64)),
-    last       AggregateFunction(argMax, Float64, Tuple(Float64, Int64)),
-    min        SimpleAggregateFunction(min, Float64),
-    max        SimpleAggregateFunction(max, Float64),
-    argmin     AggregateFunction(argMin, Float64, Tuple(Float64, Float64)),
-    argmax     AggregateFunction(argMax, Float64, Tuple(Float64, Float64))
+    first      SimpleAggregateFunction(min, Tuple(Float64, Int64, Float64)),
+    last       SimpleAggregateFunction(max, Tuple(Float64, Int64, Float64)),
+    least      SimpleAggregateFunction(min, Tuple(Float64, Float64)),
+    greatest   SimpleAggregateFunction(max, Tuple(Float64, Float64))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (run, metric, rank, writer);
+ORDER BY (metric, run, rank, writer)
+SETTINGS index_granularity = 1024;
 
--- The ingest reduces a batch to one row a series and inserts plain numbers here; the view makes the states.
+-- The ingest reduces a batch to one row a series and inserts plain numbers here; the view makes the tuples.
 CREATE TABLE series_stats_feed
 (
     run        UInt64,
@@ -65,12 +67,10 @@ SELECT
     min(f.first_step) AS first_step,
     max(f.last_step) AS last_step,
     max(f.last_time) AS last_time,
-    argMinState(f.first, (f.first_step, -toUnixTimestamp64Micro(f.first_time))) AS first,
-    argMaxState(f.last, (f.last_step, toUnixTimestamp64Micro(f.last_time))) AS last,
-    min(f.min) AS min,
-    max(f.max) AS max,
-    argMinState(f.argmin, (f.min, f.argmin)) AS argmin,
-    argMaxState(f.argmax, (f.max, -f.argmax)) AS argmax
+    min((f.first_step, -toUnixTimestamp64Micro(f.first_time), f.first)) AS first,
+    max((f.last_step, toUnixTimestamp64Micro(f.last_time), f.last)) AS last,
+    min((f.min, f.argmin)) AS least,
+    max((f.max, -f.argmax)) AS greatest
 FROM series_stats_feed AS f
 GROUP BY run, metric, rank, writer;
 
@@ -84,6 +84,16 @@ CREATE TABLE metric_names
 ENGINE = ReplacingMergeTree
 ORDER BY (project, metric);
 
+-- Names of the metrics that branches have themselves. One may be there before its first point is.
+CREATE TABLE run_metrics
+(
+    run    UInt64,
+    name   String,
+    metric UInt64
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (run, name);
+
 -- Runs, one row a branch. `run` is the key that points carry.
 CREATE TABLE runs
 (
@@ -96,7 +106,8 @@ CREATE TABLE runs
 ENGINE = AggregatingMergeTree
 ORDER BY (project, run_id, branch);
 
--- Writing processes: began, last heard of, ended, highest sequence committed, counters. `ended` is JSON that begins with its time, so
+-- Writing processes: began, last heard of, ended, highest sequence committed, counters, and the steps of their points but for
+-- those of the host: inf and -inf where there are none. `ended` is JSON that begins with its time, so
 -- that the later word is the greater text; empty while the writer lives.
 CREATE TABLE writers
 (
@@ -111,7 +122,9 @@ CREATE TABLE writers
     last_seen_at SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
     ended        SimpleAggregateFunction(max, String),
     sequence     SimpleAggregateFunction(max, UInt64),
-    counters     SimpleAggregateFunction(maxMap, Map(String, UInt64))
+    counters     SimpleAggregateFunction(maxMap, Map(String, UInt64)),
+    first_step   SimpleAggregateFunction(min, Float64),
+    last_step    SimpleAggregateFunction(max, Float64)
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (project, run, writer, rank);

@@ -17,6 +17,7 @@ CREATE TABLE branches
     created_at      DateTime64(6, 'UTC'),
     lineage_run_id  Array(String),
     lineage_branch  Array(UInt32),
+    lineage_run     Array(UInt64),
     lineage_upto    Array(Float64),
     version         UInt64
 )

@@ -19,7 +19,11 @@ def load(name: str) -> str:
 
 def load_with(name: str, **parts: str) -> str:
     """The text of `<name>.sql` with pieces of SQL in the places `{part}`; those of values, `{name:Type}`, stay."""
-    text = load(name)
-    for part, sql in parts.items():
-        text = text.replace(f"{{{part}}}", sql)
-    return text
+    return filled(load(name), **parts)
+
+
+def filled(sql: str, **parts: str) -> str:
+    """A text with pieces of SQL in its places `{part}`."""
+    for part, piece in parts.items():
+        sql = sql.replace(f"{{{part}}}", piece)
+    return sql

@@ -9,8 +9,7 @@ WITH
             s.run AS run, s.metric AS metric, s.rank AS rank, s.writer AS writer,
             groupBitOr(s.flags) AS flags,
             min(s.first_step) AS first_step, max(s.last_step) AS last_step, max(s.last_time) AS last_time,
-            argMaxMergeState(s.last) AS last, argMinMergeState(s.argmin) AS argmin, argMaxMergeState(s.argmax) AS argmax,
-            min(s.min) AS min, max(s.max) AS max
+            max(s.last) AS last, min(s.least) AS least, max(s.greatest) AS greatest
         FROM series_stats AS s
         WHERE (s.run, s.metric) IN (
             SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({runs:Array(UInt64)}, {metrics:Array(UInt64)})) AS pair))
@@ -22,9 +21,9 @@ WITH
             w.run AS run, w.metric AS metric, w.rank AS rank,
             toUInt8(max(bitTest(w.flags, 0))) AS has_number,
             min(w.first_step) AS first_step, max(w.last_step) AS last_step, max(w.last_time) AS last_time,
-            argMaxMerge(w.last) AS last,
-            min(w.min) AS min, max(w.max) AS max,
-            argMinMerge(w.argmin) AS argmin, argMaxMerge(w.argmax) AS argmax
+            max(w.last).3 AS last,
+            min(w.least).1 AS min, max(w.greatest).1 AS max,
+            min(w.least).2 AS argmin, -max(w.greatest).2 AS argmax
         FROM by_writer AS w
         GROUP BY run, metric, rank
         UNION ALL

@@ -1,14 +1,16 @@
 -- The runs of a project, each on its newest branch, as its origin tells: the clocks of writers may differ.
-SELECT
-    b.run_id AS run_id,
-    argMax(b.run, (b.branch > 0, b.branch_began, b.branch)) AS run,
-    argMax(b.branch, (b.branch > 0, b.branch_began, b.branch)) AS branch,
-    min(b.began) AS created_at
+SELECT run_id, newest.3 AS branch, newest.4 AS run, created_at
 FROM
 (
-    SELECT run_id, branch, max(run) AS run, min(created_at) AS began, minIf(created_at, has_origin) AS branch_began
-    FROM known_branches
-    WHERE project = {project:String}
-    GROUP BY run_id, branch
-) AS b
-GROUP BY run_id
+    SELECT
+        run_id,
+        max((branch > 0, if(has_origin, began, toDateTime64(0, 6, 'UTC')), branch, run)) AS newest,
+        min(began) AS created_at
+    FROM
+    (
+        SELECT run_id, branch, run, created_at AS began, false AS has_origin FROM runs WHERE project = {project:String}
+        UNION ALL
+        SELECT run_id, branch, run, created_at AS began, true AS has_origin FROM branches FINAL WHERE project = {project:String}
+    )
+    GROUP BY run_id
+)

@@ -1,6 +1,6 @@
--- First and highest step of the own metrics of some branches, those of the host left out.
+-- First and last step of the own points of some branches, those of host metrics left out.
 SELECT run, min(first_step) AS first_step, max(last_step) AS last_step
-FROM series_stats
-WHERE run IN {runs:Array(UInt64)} AND metric NOT IN (
-    SELECT metric FROM metric_names WHERE project = {project:String} AND startsWith(name, 'system/'))
+FROM writers
+WHERE project = {project:String} AND run IN {runs:Array(UInt64)}
 GROUP BY run
+HAVING first_step <= last_step

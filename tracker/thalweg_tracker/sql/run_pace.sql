@@ -12,8 +12,8 @@ FROM
         WHERE (p.run, p.metric, p.rank) IN (
             SELECT s.run, s.metric, s.rank
             FROM series_stats AS s
-            WHERE s.run = {run:UInt64} AND s.metric NOT IN (
-                SELECT metric FROM metric_names WHERE project = {project:String} AND startsWith(name, 'system/'))
+            WHERE s.run = {run:UInt64} AND s.metric IN (
+                SELECT metric FROM run_metrics WHERE run = {run:UInt64} AND NOT startsWith(name, 'system/'))
             ORDER BY s.last_step DESC, s.metric, s.rank
             LIMIT 1)
         ORDER BY p.step DESC

@@ -16,7 +16,6 @@ from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.errors import EngineBusyError, RejectedError
-from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.ingest.registry import Registry
@@ -42,42 +41,56 @@ def pairs(*names: str) -> list[tuple[int, str]]:
 
 def test_names_are_permanent_before_the_call_returns(engine: Engine) -> None:
     """Another server finds them; a project's names are its own."""
-    assert Registry(engine).register_names("perm", pairs("a", "b'\\")) == {}
-    rows = engine.query("SELECT name FROM metric_names WHERE project = 'perm' ORDER BY name")
-    assert rows["name"].to_pylist() == ["a", "b'\\"]
+    assert Registry(engine).register_names("perm", 7, pairs("a", "b'\\")) == {}
+    for names in ("metric_names WHERE project = 'perm'", "run_metrics WHERE run = 7"):
+        rows = engine.query(f"SELECT name FROM {names} ORDER BY name")
+        assert rows["name"].to_pylist() == ["a", "b'\\"]
+
+
+def test_a_name_is_registered_for_each_run(engine: Engine) -> None:
+    """One that the project has is new to a run; one that is refused is none of the run's."""
+    registry = Registry(engine)
+    registry.register_names("each", 1, [(5, "x")])
+    assert registry.unknown_names("each", 2, [(5, "x")]) == [(5, "x")]
+    assert registry.register_names("each", 2, [(5, "other"), (6, "y")]) == {5: "x"}
+    rows = engine.query("SELECT run, name FROM run_metrics WHERE run IN (1, 2) AND metric IN (5, 6) ORDER BY run, name")
+    assert rows.to_pylist() == [{"run": 1, "name": "x"}, {"run": 2, "name": "y"}]
 
 
 def test_the_second_name_of_a_key_is_refused(engine: Engine) -> None:
     """The name that is there keeps the key: in the database, in memory, and within one call."""
     first = Registry(engine)
-    assert first.register_names("clash", [(1, "old")]) == {}
+    assert first.register_names("clash", 7, [(1, "old")]) == {}
     for registry in (first, Registry(engine)):
-        assert registry.register_names("clash", [(1, "new"), *pairs("fine")]) == {1: "old"}
-        assert registry.unknown_names("clash", [(1, "old"), *pairs("fine")]) == []
-        assert registry.unknown_names("clash", [(1, "new")]) == [(1, "new")]
-    assert first.register_names("clash", [(2, "one"), (2, "two")]) == {2: "one"}
-    assert first.register_names("other project", [(1, "new")]) == {}
+        assert registry.register_names("clash", 7, [(1, "new"), *pairs("fine")]) == {1: "old"}
+        assert registry.unknown_names("clash", 7, pairs("fine")) == []
+        assert registry.unknown_names("clash", 7, [(1, "new")]) == [(1, "new")]
+    assert first.register_names("clash", 7, [(2, "one"), (2, "two")]) == {2: "one"}
+    assert first.register_names("other project", 7, [(1, "new")]) == {}
 
 
 def test_known_names_are_not_looked_up_again() -> None:
     """They cost a look into memory, no query."""
     engine = ScriptedEngine(answer=NO_NAMES)
     registry = Registry(engine)
-    assert registry.unknown_names("p", pairs("a", "b")) == pairs("a", "b")
-    registry.register_names("p", pairs("a"))
-    assert registry.unknown_names("p", pairs("a", "b")) == pairs("b")
-    assert registry.unknown_names("q", pairs("a")) == pairs("a")
+    assert registry.unknown_names("p", 7, pairs("a", "b")) == pairs("a", "b")
+    registry.register_names("p", 7, pairs("a"))
+    assert registry.unknown_names("p", 7, pairs("a", "b")) == pairs("b")
+    assert registry.unknown_names("q", 7, pairs("a")) == pairs("a")
+    assert registry.unknown_names("p", 8, pairs("a")) == pairs("a")
+    registry.register_names("p", 8, pairs("a"))
     assert len(engine.queries) == 1
 
 
-def test_a_failed_registration_is_not_remembered() -> None:
+@pytest.mark.parametrize("table", ["metric_names", "run_metrics"])
+def test_a_failed_registration_is_not_remembered(table: str) -> None:
     """The names go through again with the next batch."""
-    engine = ScriptedEngine(answer=NO_NAMES, failures={"metric_names": [EngineBusyError("full")]})
+    engine = ScriptedEngine(answer=NO_NAMES, failures={table: [EngineBusyError("full")]})
     registry = Registry(engine)
     with pytest.raises(EngineBusyError):
-        registry.register_names("p", pairs("a"))
-    assert registry.unknown_names("p", pairs("a")) == pairs("a")
-    assert registry.register_names("p", pairs("a")) == {}
+        registry.register_names("p", 7, pairs("a"))
+    assert registry.unknown_names("p", 7, pairs("a")) == pairs("a")
+    assert registry.register_names("p", 7, pairs("a")) == {}
 
 
 def test_a_run_whose_key_is_taken_is_refused(engine: Engine) -> None:
@@ -159,7 +172,7 @@ def test_a_fork_may_come_after_its_continuation(engine: Engine) -> None:
         greeting = wire.hello(run_id, 1, project="placed")
         writer = registry.place(decode_hello(greeting), wire.START_US)
         decoded = StreamDecoder(writer).decode(wire.batch(1, ["m"], [step], [[1.0]]))
-        engine.insert("series_stats_feed", assemble(decoded.blocks).stats)
+        engine.insert("writers", writer_rows([WriterNews(writer, [], {}, 1, 1, *decoded.span)]))
     assert placed(registry, "kid", 2, origin=fork) == (0, 3.0)
     with pytest.raises(RejectedError, match="it is there already, and is no fork"):
         placed(registry, "taken", 2, origin=fork)
