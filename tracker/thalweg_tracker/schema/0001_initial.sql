@@ -10,8 +10,7 @@ CREATE TABLE points
     value  Float64                CODEC(Gorilla, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(time)
-ORDER BY (run, metric, rank, step)
-SETTINGS index_granularity = 2048, min_compress_block_size = 16384;
+ORDER BY (run, metric, rank, step);
 
 -- What is known of a series without reading its points, by writer. Every aggregate is idempotent: a batch
 -- that was sent twice changes nothing. `flags` (model/series_flags.py) says which numbers cannot be relied on.
