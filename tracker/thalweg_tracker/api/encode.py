@@ -29,8 +29,11 @@ def json_number(value: float) -> float | str:
 
 def json_column(values: NDArray[Any]) -> NDArray[Any] | list[float | str]:
     """A column for `series_json`: as it is where all is finite, else with strings."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return [json_number(value) for value in values.tolist()]
+    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        told: list[float | str] = values.tolist()
+        for place in np.flatnonzero(~finite).tolist():
+            told[place] = json_number(values[place])
+        return told
     return np.ascontiguousarray(values)
 
 

@@ -10,7 +10,6 @@ from thalweg.wire import limits as wire_limits
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
-from thalweg_tracker.lineage.chain import Segment
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.facts import facts_sql, marked_sql
@@ -57,35 +56,31 @@ def _names(engine: Engine, view: RunView, prefix: str, pattern: str, after: str,
     return dict(zip(page["metric"].to_pylist(), page["name"].to_pylist(), strict=True))
 
 
-def _segments(some: Sequence[Segment]) -> dict[str, Any]:
-    return {
-        "segments": [segment.run for segment in some],
-        "segments_after": [segment.after for segment in some],
-        "segments_upto": [segment.upto for segment in some],
-    }
-
-
 def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, dict[str, Any]]:
     """What is known of some metrics. Statistics are of all points of a run: where not all are seen, points are read."""
     if not names:
         return {}
     segments = {segment.run: segment for segment in view.segments}
-    where: dict[str, Any] = {"runs": list(segments), "metrics": list(names)}
-    whole: list[tuple[int, int]] = []
-    from_points: list[tuple[int, int]] = []
-    of_host_from_points: list[tuple[int, int]] = []  # those of the host are the branch's own, also before its fork step
-    for row in engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist():
+    where: Parameters = {"runs": list(segments), "metrics": list(names)}
+    rows: list[dict[str, Any]] = []
+    in_part: list[tuple[int, int]] = []
+    of_host_in_part: list[tuple[int, int]] = []  # those of the host are the branch's own, also before its fork step
+    for row in engine.query(load("known_series"), where, limits.QUERY_TIMEOUT_S).to_pylist():
         segment, pair = segments[row["run"]], (row["run"], row["metric"])
         of_host = names[row["metric"]].startswith(wire_limits.SYSTEM_PREFIX)
         is_seen = segment.after < row["last_step"] and row["first_step"] <= segment.upto
         if (row["run"] != view.key) if of_host else not is_seen:
             continue
-        is_stale = row["is_relogged"] or row["last_step"] > segment.upto
-        (whole if not is_stale else of_host_from_points if of_host else from_points).append(pair)
-    rows = _read(engine, whole, from_points, _segments(view.segments), by_run=False)
-    if of_host_from_points:
-        rows += _read(engine, [], of_host_from_points, _all_of([view.key]), by_run=False)
-    return {row.pop("metric"): row for row in rows}
+        if row["is_relogged"] or row["last_step"] > segment.upto:
+            (of_host_in_part if of_host else in_part).append(pair)
+        else:
+            rows.append(row)
+    rows += _from_points(engine, in_part, [(one.run, one.after, one.upto) for one in view.segments])
+    rows += _from_points(engine, of_host_in_part, [(view.key, -math.inf, math.inf)])
+    together: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        together.setdefault(row["metric"], []).append(row)
+    return {metric: _over_segments(some) for metric, some in together.items()}
 
 
 def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, dict[str, Any]]:
@@ -97,32 +92,42 @@ def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, d
     known_sql = facts_sql(("last", "min", "max", "argmin", "argmax"), None, has_marked=bool(marked))
     facts = engine.query(known_sql, asked, limits.QUERY_TIMEOUT_S)
     known = {row["run"]: row for row in facts.to_pylist()}
-    from_points = _read(engine, [], [(run, int(key)) for run in marked], _all_of(marked), by_run=True) if marked else []
-    return known | {row["run"]: row for row in from_points}
+    whole = [(run, -math.inf, math.inf) for run in marked]
+    stale = _from_points(engine, [(run, int(key)) for run in marked], whole)
+    return known | {row["run"]: _over_segments([row]) for row in stale}
 
 
-def _all_of(runs: list[int]) -> dict[str, Any]:
-    """All points of some branches as segments."""
-    some = len(runs)
-    return {"segments": runs, "segments_after": [-math.inf] * some, "segments_upto": [math.inf] * some}
-
-
-def _read(
-    engine: Engine,
-    whole: list[tuple[int, int]],
-    from_points: list[tuple[int, int]],
-    bounds: dict[str, Any],
-    *,
-    by_run: bool,
+def _from_points(
+    engine: Engine, pairs: Sequence[tuple[int, int]], segments: Sequence[tuple[int, float, float]]
 ) -> list[dict[str, Any]]:
-    """What is known of pairs of run and metric: of the first from their statistics, of the others from points."""
+    """What is known of pairs of run and metric by the points of the runs' segments: (run, after, upto)."""
+    if not pairs:
+        return []
     where: dict[str, Any] = {
-        "runs": [run for run, _ in whole],
-        "metrics": [metric for _, metric in whole],
-        "points_runs": [run for run, _ in from_points],
-        "points_metrics": [metric for _, metric in from_points],
-        "by_run": by_run,
-        **bounds,
+        "runs": [run for run, _ in pairs],
+        "metrics": [metric for _, metric in pairs],
+        "segments": [run for run, _, _ in segments],
+        "segments_after": [after for _, after, _ in segments],
+        "segments_upto": [upto for _, _, upto in segments],
     }
-    rows: list[dict[str, Any]] = engine.query(load("metrics"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows: list[dict[str, Any]] = engine.query(load("points_known"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     return rows
+
+
+def _over_segments(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is known of a metric, from what is known in each segment. Min and max are over all ranks."""
+    latest = max(rows, key=lambda row: row["last_step"])
+    numbers = [row for row in rows if row["has_number"]]
+    least = min(((row["min"], row["argmin"]) for row in numbers), default=(math.nan, math.nan))
+    greatest = max(((row["max"], -row["argmax"]) for row in numbers), default=(math.nan, math.nan))
+    return {
+        "ranks": len({rank for row in rows for rank in row["ranks"]}),
+        "first_step": min(row["first_step"] for row in rows),
+        "last_step": latest["last_step"],
+        "last_time": max(row["last_time"] for row in rows),
+        "last": latest["last"],
+        "min": least[0],
+        "max": greatest[0],
+        "argmin": least[1],
+        "argmax": -greatest[1],
+    }

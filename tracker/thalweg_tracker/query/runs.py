@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Final
 
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import inherit
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey
@@ -141,9 +143,9 @@ def _summaries(
     if not rows:
         return []
     keys = [row["key"] for row in rows]
-    states = States(engine, project, keys)
+    named = {key: row["run_id"] for row in rows for key in row["keys"]}
+    states, labels = together(partial(States, engine, project, keys), partial(read_labels, engine, project, named))
     forks = forks_among(engine, project, states.silent(keys))
-    labels = read_labels(engine, project, {key: row["run_id"] for row in rows for key in row["keys"]})
     return [_summary(row, states, row["key"] in forks, labels.get(row["run_id"], NO_LABELS)) for row in rows]
 
 

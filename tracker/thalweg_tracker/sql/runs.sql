@@ -4,15 +4,19 @@
 SELECT
     b.run_id AS run_id,
     if({branch:Int64} < 0,
-        argMax(b.run, (b.branch > 0, b.branch_began, b.branch)), anyIf(b.run, b.branch = {branch:Int64})) AS key,
-    groupArray(b.run) AS keys,
+        max((b.branch > 0, if(b.has_origin, b.began, toDateTime64(0, 6, 'UTC')), b.branch, b.run)).4,
+        anyIf(b.run, b.branch = {branch:Int64})) AS key,
+    groupUniqArray(b.run) AS keys,
     min(b.began) AS created_at
 FROM
 (
-    SELECT run_id, branch, max(run) AS run, min(created_at) AS began, minIf(created_at, has_origin) AS branch_began
-    FROM known_branches
+    SELECT run_id, branch, run, created_at AS began, false AS has_origin
+    FROM runs
     WHERE project = {project:String} AND (empty({run_ids:Array(String)}) OR run_id IN {run_ids:Array(String)})
-    GROUP BY run_id, branch
+    UNION ALL
+    SELECT run_id, branch, run, created_at AS began, true AS has_origin
+    FROM branches FINAL
+    WHERE project = {project:String} AND (empty({run_ids:Array(String)}) OR run_id IN {run_ids:Array(String)})
 ) AS b
 GROUP BY run_id
 HAVING (toUnixTimestamp64Micro(created_at), run_id) < ({created_before:Int64}, {id_before:String})
