@@ -6,7 +6,7 @@ itself, which saves two joins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from thalweg_tracker.sql import load_with
@@ -32,6 +32,14 @@ _OVER_RANKS: Final = {
     "argmin": _NUMBER.format("min(r.least).2", "argmin"),
     "argmax": _NUMBER.format("-max(r.greatest).2", "argmax"),
 }
+_OF_ONE_WRITER: Final = {
+    "last": "maxIf(s.last, {0}).3",
+    "first": "minIf(s.first, {0}).3",
+    "min": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), minIf(s.least, {0}).1, nan)",
+    "max": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), maxIf(s.greatest, {0}).1, nan)",
+    "argmin": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), minIf(s.least, {0}).2, nan)",
+    "argmax": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), -maxIf(s.greatest, {0}).2, nan)",
+}
 _SEEN: Final = (
     """if(has({host:Array(UInt64)}, s.metric), l.key = l.view, s.first_step <= l.upto AND s.last_step > l.after)"""
 )
@@ -54,6 +62,18 @@ def facts_sql(facts: Iterable[str], lineage: str | None, *, has_marked: bool) ->
     return load_with(
         "series_facts", of_rank=of_rank, over_ranks=over_ranks, view=view, lineage=joined, condition=condition
     )
+
+
+def own_facts_sql(facts: Sequence[tuple[str, str]]) -> str:
+    """The query of run, and f0, f1, ...: facts of metrics, as (fact, SQL of the metric's key), where each branch of the
+    project stands for itself, and no two writers wrote one series.
+    """
+    values = [
+        f"if(countIf({taken}) = 0, NULL, toNullable({_OF_ONE_WRITER[fact].format(taken)})) AS f{place}"
+        for place, (fact, key) in enumerate(facts)
+        for taken in (f"s.metric = {key}",)
+    ]
+    return load_with("own_facts", values=",\n    ".join(values), condition=_OF_PROJECT)
 
 
 def marked_sql(lineage: str | None) -> str:

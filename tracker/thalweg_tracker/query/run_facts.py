@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from thalweg.wire import limits as wire_limits
-from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.expressions.binding import Binder
 from thalweg_tracker.expressions.compile import needs_times, reduced
 from thalweg_tracker.expressions.reducers import FROM_STATISTICS
@@ -19,7 +19,7 @@ from thalweg_tracker.expressions.tree import MEAN, Node, Source, sources
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.computed import with_attributes
-from thalweg_tracker.query.facts import facts_sql, marked_sql, uneven_sql
+from thalweg_tracker.query.facts import facts_sql, marked_sql, own_facts_sql, uneven_sql
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
@@ -61,10 +61,10 @@ class RunFacts:
         facts = list(dict.fromkeys((source.name, _fact(node)) for node in reducers for source in sources(node)))
         names = list(dict.fromkeys(name for name, _ in facts))
         keys = {name: metric_key(name) for name in names}
-        marked = self._marked(
-            keys, [source.name for node in reducers if node.op not in _AT_AN_END for source in sources(node)]
-        )
-        tables = [(self._facts(facts, keys, marked), "f")]
+        over_ranks = {source.name for node in reducers if node.op not in _AT_AN_END for source in sources(node)}
+        is_plain = self.lineage is None and not self._has_suspects(keys)
+        marked = {name: [] for name in keys} if is_plain else self._marked(keys, sorted(over_ranks))
+        tables = [(self._own_facts(facts, keys) if is_plain else self._facts(facts, keys, marked), "f")]
         place = {fact: f"f.f{number}" for number, fact in enumerate(facts)}
         stale: dict[Node, frozenset[int]] = {}
         for node in reducers:
@@ -93,22 +93,29 @@ class RunFacts:
         host = [key for name, key in keys.items() if name.startswith(wire_limits.SYSTEM_PREFIX)]
         return {"project": self.project, "metrics": list(keys.values()), "host": host}
 
+    def _has_suspects(self, keys: Mapping[str, int]) -> bool:
+        """Whether a closer look at some metrics is needed at all."""
+        where: Parameters = {"metrics": list(keys.values())}
+        return bool(self.engine.query(load("suspect_series"), where, limits.QUERY_TIMEOUT_S).num_rows)
+
     def _marked(self, keys: Mapping[str, int], over_ranks: Sequence[str]) -> dict[str, list[int]]:
         """The runs, by metric, in which points have to be read. `over_ranks`: also where several ranks wrote it."""
         marked: dict[str, list[int]] = {name: [] for name in keys}
         where = {**self._where(keys), "over_ranks": [keys[name] for name in over_ranks]}
-        if self.lineage is None:
-            suspects = self.engine.query(load("suspect_series"), where, limits.QUERY_TIMEOUT_S)
-            if not suspects.num_rows:
-                return marked
         names = {key: name for name, key in keys.items()}
         found = self.engine.query(marked_sql(self.lineage), where, limits.QUERY_TIMEOUT_S)
         for view, metric in zip(found["view"].to_pylist(), found["metric"].to_pylist(), strict=True):
             marked[names[metric]].append(view)
         return marked
 
+    def _own_facts(self, facts: Sequence[tuple[str, str]], keys: Mapping[str, int]) -> str:
+        """The query of run, and f0, f1, ...: facts of metrics, each series by one writer and whole."""
+        bound = {f"key{place}": keys[name] for place, (name, _) in enumerate(facts)}
+        sql = own_facts_sql([(fact, f"{{{key}:UInt64}}") for key, (_, fact) in zip(bound, facts, strict=True)])
+        return self.binder.embed(sql, {**self._where(keys), **bound})
+
     def _facts(self, facts: Sequence[tuple[str, str]], keys: Mapping[str, int], marked: Mapping[str, list[int]]) -> str:
-        """The query of run, and f0, f1, ...: facts of metrics."""
+        """The same of any series but those that are marked."""
         where = self._where(keys)
         where["marked_views"] = [view for views in marked.values() for view in views]
         where["marked_metrics"] = [keys[name] for name, views in marked.items() for _ in views]

@@ -18,9 +18,10 @@ from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.computed import NOTHING_COMPUTED, Computed, computed_rows
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.query.points import EVERY, plan_points
+from thalweg_tracker.sql import filled
 
 _BUCKETS: Final = """SELECT
-    run, metric{rank},
+    {labels},
     toUInt32(greatest(0, least({buckets:Float64} - 1,
         floor((p.x / 2 - {half_low:Float64}) / {half_span:Float64} * {buckets:Float64})))) AS bucket,
     min(p.x) AS x,
@@ -32,8 +33,8 @@ _BUCKETS: Final = """SELECT
     count() AS n,
     countIf(isNaN(p.value)) AS nans
 FROM ({series}) AS p
-GROUP BY run, metric{rank}, bucket
-ORDER BY run, metric{rank}, bucket"""
+GROUP BY {keys}
+ORDER BY {keys}"""
 _OVER_GROUP: Final = """SELECT
     toUInt64(transform(run, {grouped:Array(UInt64)}, {groups:Array(UInt64)}, 0)) AS run, metric, min(p.x) AS x,
     ifNull(avg(number), nan) AS mean, ifNull(stddevPopStable(number), nan) AS std,
@@ -51,13 +52,17 @@ class Form:
     low: float
     high: float
     by_rank: bool = False
+    is_lone: bool = False
+    """Whether all rows are of one series: a shorter key of groups."""
 
     def sql(self, rows: str) -> str:
         """The query of an answer from that of its rows: run, metric, [rank], x, value, time."""
         rank = ", rank" if self.by_rank else ""
         if self.points is None:
             return f"SELECT run, metric{rank}, x, value, time FROM ({rows}) ORDER BY run, metric{rank}, x"
-        return _BUCKETS.replace("{rank}", rank).replace("{series}", rows)
+        keys = f"run, metric{rank}, bucket" if not self.is_lone else "bucket"
+        labels = f"run, metric{rank}" if not self.is_lone else "any(p.run) AS run, any(p.metric) AS metric"
+        return filled(_BUCKETS, keys=keys, labels=labels, series=rows)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -128,8 +133,9 @@ def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Para
         raise RejectedError(
             "too_many_series", f"{asked} series asked for; at most {limits.SERIES_MAX_PER_REQUEST} at once"
         )
+    is_lone = asked == 1 and not request.by_rank
     for rows, parameters, low, high, max_rows in _rows(engine, request):
-        form = Form(request.points, low, high, by_rank=request.by_rank)
+        form = Form(request.points, low, high, by_rank=request.by_rank, is_lone=is_lone)
         sql = form.sql(rows)
         given = {**parameters, **form.parameters}
         if request.groups is not None:

@@ -1,6 +1,4 @@
--- Points of some series between two steps, both included. {final} is FINAL where rows may be there twice.
-SELECT run, metric, rank, step, time, value
-FROM points {final}
-WHERE (run, metric) IN (
-        SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({runs:Array(UInt64)}, {metrics:Array(UInt64)})) AS pair))
-    AND step >= {from_step:Float64} AND step <= {to_step:Float64}
+-- Points of some series between two steps, both included. {final} is FINAL where rows may be there twice. Which series, is put in.
+SELECT p.run AS run, p.metric AS metric, p.rank AS rank, p.step AS step, p.time AS time, p.value AS value
+FROM points AS p {final}
+WHERE {which} AND p.step >= {from_step:Float64} AND p.step <= {to_step:Float64}

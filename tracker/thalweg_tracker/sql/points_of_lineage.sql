@@ -8,7 +8,6 @@ INNER JOIN
     FROM (SELECT arrayJoin(arrayZip(
         {views:Array(UInt64)}, {segments:Array(UInt64)}, {after:Array(Float64)}, {upto:Array(Float64)})) AS segment)
 ) AS s ON p.run = s.run
-WHERE (p.run, p.metric) IN (
-        SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({runs:Array(UInt64)}, {metrics:Array(UInt64)})) AS pair))
+WHERE {which}
     AND p.step > s.after AND p.step <= s.upto
     AND p.step >= {from_step:Float64} AND p.step <= {to_step:Float64}

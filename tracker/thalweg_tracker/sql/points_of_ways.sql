@@ -3,8 +3,7 @@ SELECT
     transform(p.run, {segments:Array(UInt64)}, {views:Array(UInt64)}, toUInt64(0)) AS run,
     p.metric AS metric, p.rank AS rank, p.step AS step, p.time AS time, p.value AS value
 FROM points AS p {final}
-WHERE (p.run, p.metric) IN (
-        SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({runs:Array(UInt64)}, {metrics:Array(UInt64)})) AS pair))
+WHERE {which}
     AND p.step > transform(p.run, {segments:Array(UInt64)}, {after:Array(Float64)}, inf)
     AND p.step <= transform(p.run, {segments:Array(UInt64)}, {upto:Array(Float64)}, -inf)
     AND p.step >= {from_step:Float64} AND p.step <= {to_step:Float64}

@@ -1,21 +1,10 @@
--- How the series of some runs and metrics must be read: which are there, over which steps, by how many ranks,
--- whether a step was written twice (flag 4, or two writers of a rank whose steps overlap), and whether rows may be there
--- twice (or flag 2).
+-- How the series of some runs and metrics must be read: which are there, over which steps, whether several writers wrote them,
+-- whether a step was written twice (flag 4), and whether rows may be there twice (or flag 2).
 SELECT
-    w.run AS run, w.metric AS metric,
-    uniqExact(w.rank) AS ranks,
-    arraySort(groupArray((w.rank, w.first_step, w.last_step))) AS spans,
-    bitTest(groupBitOr(w.flags), 2)
-        OR arrayExists((a, b) -> a.1 = b.1 AND b.2 <= a.3, arrayPopBack(spans), arrayPopFront(spans)) AS is_relogged,
-    is_relogged OR bitTest(groupBitOr(w.flags), 1) AS has_copies,
-    min(w.first_step) AS first_step, max(w.last_step) AS last_step
-FROM
-(
-    SELECT
-        run, metric, rank, writer,
-        groupBitOr(flags) AS flags, min(first_step) AS first_step, max(last_step) AS last_step
-    FROM series_stats
-    WHERE run IN {runs:Array(UInt64)} AND metric IN {metrics:Array(UInt64)}
-    GROUP BY run, metric, rank, writer
-) AS w
+    run, metric,
+    1 AS ranks, min(writer) < max(writer) AS is_shared,
+    bitTest(groupBitOr(flags), 2) AS is_relogged, is_relogged OR bitTest(groupBitOr(flags), 1) AS has_copies,
+    min(first_step) AS first_step, max(last_step) AS last_step
+FROM series_stats
+WHERE run IN {runs:Array(UInt64)} AND metric IN {metrics:Array(UInt64)}
 GROUP BY run, metric
