@@ -157,11 +157,12 @@ def _add_run_table(router: APIRouter, engine: Engine) -> None:
         after = from_place(query.cursor) if query.cursor else None
         rows = find_runs(engine, request, query.limit + 1, after)
         page, more = rows.slice(0, query.limit), rows.num_rows > query.limit
-        summaries = run_queries.describe_runs(engine, project, page["run_id"].to_pylist())
+        lines = page.to_pylist()
+        summaries = run_queries.describe_runs(engine, project, lines)
         following = _place(page) if more else None
         return models.RunTable(
             columns=columns,
-            runs=[_row(row, summaries[row["run_id"]], nodes) for row in page.to_pylist()],
+            runs=[_row(line, run, nodes) for line, run in zip(lines, summaries, strict=True)],
             next_cursor=following,
         )
 
@@ -183,7 +184,7 @@ def _value(value: Any, kind: Kind) -> Any:
 def _place(page: pa.Table) -> str:
     """The cursor after a page: what its last run sorts by."""
     last = page.slice(page.num_rows - 1).to_pylist()[0]
-    keys = [last[name] for name in page.schema.names if name.startswith("k")]
+    keys = [last[name] for name in page.schema.names if name[0] == "k" and name[1:].isdecimal()]
     return to_cursor(*keys, round(last["created_at"].timestamp() * 1e6), last["run_id"])
 
 

@@ -36,6 +36,8 @@ class BranchOrigin:
     parent: Branch | None
     fork_step: float | None
     created_at: datetime
+    known_since: datetime
+    """The earliest time that a writer or its origin told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,14 @@ def _read_origins(engine: Engine, project: str, refs: Sequence[RunRef]) -> dict[
     found: dict[str, dict[int, BranchOrigin]] = {}
     # What tells of an origin comes last, and stands; of the others the earliest time does.
     for row in sorted(rows, key=lambda row: (row["version"], -row["created_at"].timestamp())):
-        found.setdefault(row["run_id"], {})[row["branch"]] = _origin(row)
+        branches = found.setdefault(row["run_id"], {})
+        before = branches.get(row["branch"])
+        since = row["created_at"] if before is None else min(before.known_since, row["created_at"])
+        branches[row["branch"]] = _origin(row, since)
     return found
 
 
-def _origin(row: dict[str, Any]) -> BranchOrigin:
+def _origin(row: dict[str, Any], known_since: datetime) -> BranchOrigin:
     has_parent = bool(row["parent_run_id"])
     return BranchOrigin(
         branch=row["branch"],
@@ -103,6 +108,7 @@ def _origin(row: dict[str, Any]) -> BranchOrigin:
         parent=Branch(row["parent_run_id"], row["parent_branch"]) if has_parent else None,
         fork_step=row["fork_step"] if has_parent else None,
         created_at=row["created_at"],
+        known_since=known_since,
     )
 
 

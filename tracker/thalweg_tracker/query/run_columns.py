@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from thalweg.wire import policy
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.together import together
 from thalweg_tracker.expressions.binding import Binder
 from thalweg_tracker.expressions.compile import needs_times, outermost_reducers, reduced
 from thalweg_tracker.expressions.scalars import scalar_sql
@@ -18,7 +20,7 @@ from thalweg_tracker.model import limits
 from thalweg_tracker.query.computed import with_attributes
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView, views_of
-from thalweg_tracker.query.run_facts import RunFacts, is_known
+from thalweg_tracker.query.run_facts import RunFacts, has_suspects, is_known
 from thalweg_tracker.query.seen_attributes import attributes_sql, typed
 from thalweg_tracker.sql import load
 
@@ -67,14 +69,16 @@ class RunColumns:
         self._columns: dict[Node, str] = {}
         self._reduced: dict[tuple[Node, tuple[Source, ...]], str] = {}  # by what their frame is of
         self.tables = f"({binder.embed(load('newest_branches'), {'project': project})}) AS r"
-        found = engine.query(load("has_lineages"), {"project": project}, limits.QUERY_TIMEOUT_S)
+        reducers = {tree: outermost_reducers(tree) for tree in trees}
+        known = list(dict.fromkeys(node for found in reducers.values() for node in found if is_known(node)))
+        look = partial(engine.query, load("has_lineages"), {"project": project}, limits.QUERY_TIMEOUT_S)
+        self._has_suspects, found = together(partial(has_suspects, engine, known), look)
         self._lineage = load("ways") if found["has_lineages"][0].as_py() else None
         nodes = list(dict.fromkeys(node for tree in trees for node in tree.walk()))
         self._join_attributes([node for node in nodes if node.op == "attribute"])
         self._join_labels(nodes)
         self._join_states([node for node in nodes if node.op == "attribute"])
-        reducers = {tree: outermost_reducers(tree) for tree in trees}
-        self._join_facts(list(dict.fromkeys(node for found in reducers.values() for node in found if is_known(node))))
+        self._join_facts(known)
         self._join_frames(
             {tree: [node for node in found if not is_known(node)] for tree, found in reducers.items()}, where
         )
@@ -144,21 +148,23 @@ class RunColumns:
     def _join_facts(self, reducers: Sequence[Node]) -> None:
         """Reducers that are known from statistics."""
         if reducers:
-            facts = RunFacts(self._engine, self._project, self._lineage, self._binder, lambda: self._views(None))
+            is_plain = self._lineage is None and not self._has_suspects
+            read_views = partial(self._views, None)
+            facts = RunFacts(self._engine, self._project, self._lineage, is_plain, self._binder, read_views)
             for sql, alias in facts.join(reducers, self._columns):
                 self._join(sql, alias)
 
     def _join_frames(self, reducers: Mapping[Node, Sequence[Node]], where: Node | None) -> None:
         """Reducers of anything else, by the expressions in which they stand."""
-        together: dict[tuple[Source, ...], dict[Node, None]] = {}
+        frames: dict[tuple[Source, ...], dict[Node, None]] = {}
         for tree, found in reducers.items():
             for node in found:
-                together.setdefault(_frame_of(node, tree), {})[node] = None
-        if not together:
+                frames.setdefault(_frame_of(node, tree), {})[node] = None
+        if not frames:
             return
-        of_points = {node for nodes in together.values() for node in nodes}
+        of_points = {node for nodes in frames.values() for node in nodes}
         views = self._views([part for part in _conjuncts(where) if not of_points.intersection(part.walk())])
-        for place, (some, chosen) in enumerate(together.items()):
+        for place, (some, chosen) in enumerate(frames.items()):
             nodes = list(chosen)
             has_times = needs_times(nodes)
             framed = make_frame(self._engine, self._binder, views, some, self._bound, has_times=has_times)

@@ -42,16 +42,26 @@ def is_known(reducer: Node) -> bool:
     )
 
 
+def has_suspects(engine: Engine, reducers: Sequence[Node]) -> bool:
+    """Whether the statistics of some metric, in any run, may not tell all."""
+    names = {source.name for node in reducers for source in sources(node)}
+    if not names:
+        return False
+    where: Parameters = {"metrics": [metric_key(name) for name in names]}
+    return bool(engine.query(load("suspect_series"), where, limits.QUERY_TIMEOUT_S).num_rows)
+
+
 @dataclass(slots=True)
 class RunFacts:
     """Makes the columns of such reducers. `lineage`: a query like ways.sql; None: no run of the project has one.
 
-    `read_views`: all runs, as they are seen.
+    `is_plain`: there is no lineage, and no suspect series. `read_views`: all runs, as they are seen.
     """
 
     engine: Engine
     project: str
     lineage: str | None
+    is_plain: bool
     binder: Binder
     read_views: Callable[[], list[RunView]]
     _views: dict[int, RunView] | None = field(default=None, init=False)
@@ -62,9 +72,8 @@ class RunFacts:
         names = list(dict.fromkeys(name for name, _ in facts))
         keys = {name: metric_key(name) for name in names}
         over_ranks = {source.name for node in reducers if node.op not in _AT_AN_END for source in sources(node)}
-        is_plain = self.lineage is None and not self._has_suspects(keys)
-        marked = {name: [] for name in keys} if is_plain else self._marked(keys, sorted(over_ranks))
-        tables = [(self._own_facts(facts, keys) if is_plain else self._facts(facts, keys, marked), "f")]
+        marked = self._marked(keys, sorted(over_ranks))
+        tables = [(self._own_facts(facts, keys) if self.is_plain else self._facts(facts, keys, marked), "f")]
         place = {fact: f"f.f{number}" for number, fact in enumerate(facts)}
         stale: dict[Node, frozenset[int]] = {}
         for node in reducers:
@@ -93,14 +102,11 @@ class RunFacts:
         host = [key for name, key in keys.items() if name.startswith(wire_limits.SYSTEM_PREFIX)]
         return {"project": self.project, "metrics": list(keys.values()), "host": host}
 
-    def _has_suspects(self, keys: Mapping[str, int]) -> bool:
-        """Whether a closer look at some metrics is needed at all."""
-        where: Parameters = {"metrics": list(keys.values())}
-        return bool(self.engine.query(load("suspect_series"), where, limits.QUERY_TIMEOUT_S).num_rows)
-
     def _marked(self, keys: Mapping[str, int], over_ranks: Sequence[str]) -> dict[str, list[int]]:
         """The runs, by metric, in which points have to be read. `over_ranks`: also where several ranks wrote it."""
         marked: dict[str, list[int]] = {name: [] for name in keys}
+        if self.is_plain:
+            return marked
         where = {**self._where(keys), "over_ranks": [keys[name] for name in over_ranks]}
         names = {key: name for name, key in keys.items()}
         found = self.engine.query(marked_sql(self.lineage), where, limits.QUERY_TIMEOUT_S)

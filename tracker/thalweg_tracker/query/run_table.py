@@ -59,7 +59,8 @@ Place = tuple[int | float | str, ...]
 
 
 def find_runs(engine: Engine, request: TableRequest, limit: int, after: Place | None = None) -> pa.Table:
-    """Runs in their order, after a place: run_id, run (its key), branch, created_at, and v0, v1, ... of the columns.
+    """Runs in their order, after a place: run_id, branch, its key `run`, the `keys` of all branches, created_at, and
+    the columns v0, v1, ...
 
     k0, k1, ... are the run's own place. Runs that sort alike are in the order of their creation, the newest first.
     Raises RejectedError, EngineError.
@@ -73,7 +74,7 @@ def find_runs(engine: Engine, request: TableRequest, limit: int, after: Place | 
     if after is not None:
         conditions.append(_after(keys, after, binder))
     order = [f"k{place} {'DESC' if part.is_descending else 'ASC'}" for place, part in enumerate(keys)]
-    picked = ", ".join(["r.run_id AS run_id", "r.run AS run", "r.branch AS branch", "r.created_at AS created_at"])
+    picked = ", ".join(f"r.{name} AS {name}" for name in ("run_id", "run", "branch", "created_at", "keys"))
     sql = f"SELECT {', '.join([picked, *values, *places])}\nFROM {columns.tables}"
     if conditions:
         sql += f"\nWHERE {' AND '.join(f'({one})' for one in conditions)}"

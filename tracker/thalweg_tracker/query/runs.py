@@ -9,11 +9,11 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final
 
-from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import inherit
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import RunKey
+from thalweg_tracker.model.keys import RunKey, run_key
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.query.states import NO_LABELS, Labels, States, forks_among, known_time, read_labels
 from thalweg_tracker.query.texts import nest
@@ -70,18 +70,50 @@ def list_projects(engine: Engine, after: str, limit: int) -> list[dict[str, Any]
 
 def list_runs(engine: Engine, project: str, place: RunPlace, limit: int) -> list[RunSummary]:
     """Runs of a project, newest first, after a place in that order."""
-    return _summaries(engine, project, [], place, limit)
+    where: Parameters = {
+        "project": project,
+        "created_before": place.created_us,
+        "id_before": place.run_id,
+        "limit": limit,
+    }
+    rows = engine.query(load("runs"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    return describe_runs(engine, project, rows)
 
 
-def describe_runs(engine: Engine, project: str, run_ids: Sequence[str]) -> dict[str, RunSummary]:
-    """Some runs of a project by id, each on its newest branch."""
-    found = _summaries(engine, project, run_ids, START, len(run_ids)) if run_ids else []
-    return {run.run_id: run for run in found}
+def describe_runs(engine: Engine, project: str, rows: Sequence[Mapping[str, Any]]) -> list[RunSummary]:
+    """Runs on branches, in this order: run_id, the branch's key `run`, created_at, and the `keys` of all branches."""
+    if not rows:
+        return []
+    keys = [row["run"] for row in rows]
+    named = {key: row["run_id"] for row in rows for key in row["keys"]}
+    states, labels = together(partial(States, engine, project, keys), partial(read_labels, engine, project, named))
+    forks = forks_among(engine, project, states.silent(keys))
+    return [_summary(row, states, row["run"] in forks, labels.get(row["run_id"], NO_LABELS)) for row in rows]
+
+
+def _summary(row: Mapping[str, Any], states: States, is_fork: bool, labels: Labels) -> RunSummary:
+    state = states.of(row["run"], row["created_at"], is_fork=is_fork)
+    return RunSummary(
+        run_id=row["run_id"],
+        key=RunKey(row["run"]),
+        name=labels.name,
+        status=state.status,
+        created_at=row["created_at"],
+        last_seen_at=state.last_seen_at,
+        ended_at=state.ended_at,
+        tags=labels.tags,
+    )
 
 
 def get_run(engine: Engine, view: RunView) -> RunDetails:
     """One branch of a run, whole."""
-    summary = _summaries(engine, view.project, [view.run_id], START, 1, view.branch)[0]
+    row = {
+        "run_id": view.run_id,
+        "run": view.key,
+        "created_at": min(one.known_since for one in view.branches),
+        "keys": [run_key(view.project, view.run_id, one.branch) for one in view.branches],
+    }
+    (summary,) = describe_runs(engine, view.project, [row])
     where: dict[str, str | int] = {"project": view.project, "run": view.key}
     writers = engine.query(load("run_writers"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     layers = attributes_of(engine, view)
@@ -126,41 +158,6 @@ def last_step(engine: Engine, view: RunView) -> float | None:
         if row is not None and row["first_step"] <= segment.upto and row["last_step"] > segment.after:
             return min(float(row["last_step"]), segment.upto)
     return None
-
-
-def _summaries(
-    engine: Engine, project: str, run_ids: Sequence[str], place: RunPlace, limit: int, branch: int = -1
-) -> list[RunSummary]:
-    where: dict[str, Any] = {
-        "project": project,
-        "run_ids": run_ids,
-        "branch": branch,
-        "created_before": place.created_us,
-        "id_before": place.run_id,
-        "limit": limit,
-    }
-    rows = engine.query(load("runs"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    if not rows:
-        return []
-    keys = [row["key"] for row in rows]
-    named = {key: row["run_id"] for row in rows for key in row["keys"]}
-    states, labels = together(partial(States, engine, project, keys), partial(read_labels, engine, project, named))
-    forks = forks_among(engine, project, states.silent(keys))
-    return [_summary(row, states, row["key"] in forks, labels.get(row["run_id"], NO_LABELS)) for row in rows]
-
-
-def _summary(row: dict[str, Any], states: States, is_fork: bool, labels: Labels) -> RunSummary:
-    state = states.of(row["key"], row["created_at"], is_fork=is_fork)
-    return RunSummary(
-        run_id=row["run_id"],
-        key=RunKey(row["key"]),
-        name=labels.name,
-        status=state.status,
-        created_at=row["created_at"],
-        last_seen_at=state.last_seen_at,
-        ended_at=state.ended_at,
-        tags=labels.tags,
-    )
 
 
 def _writer(row: dict[str, Any]) -> dict[str, Any]:

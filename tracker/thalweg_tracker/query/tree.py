@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import changes
 from thalweg_tracker.lineage.tree import START as BEGUN
 from thalweg_tracker.lineage.tree import Kind
@@ -56,8 +58,8 @@ def list_tree(engine: Engine, project: str, metric: str, place: TreePlace, limit
         return []
     keys = [row["key"] for row in rows]
     known = metric_of_branches(engine, project, metric) if metric else {}
-    states = States(engine, project, keys)
-    labels = read_labels(engine, project, {row["key"]: row["run_id"] for row in rows})
+    named = {row["key"]: row["run_id"] for row in rows}
+    states, labels = together(partial(States, engine, project, keys), partial(read_labels, engine, project, named))
     return [
         {
             **row,

@@ -1,11 +1,12 @@
--- The runs of a project, each on its newest branch, as its origin tells: the clocks of writers may differ.
-SELECT run_id, newest.3 AS branch, newest.4 AS run, created_at
+-- The runs of a project, each on its newest branch, as its origin tells: the clocks of writers may differ. `keys`: of all branches.
+SELECT run_id, newest.3 AS branch, newest.4 AS run, created_at, keys
 FROM
 (
     SELECT
         run_id,
         max((branch > 0, if(has_origin, began, toDateTime64(0, 6, 'UTC')), branch, run)) AS newest,
-        min(began) AS created_at
+        min(began) AS created_at,
+        groupUniqArray(run) AS keys
     FROM
     (
         SELECT run_id, branch, run, created_at AS began, false AS has_origin FROM runs WHERE project = {project:String}
