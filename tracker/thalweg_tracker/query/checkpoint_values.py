@@ -13,7 +13,8 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load
+from thalweg_tracker.query.points import OF_EACH
+from thalweg_tracker.sql import load, load_with
 
 _SMALLER_IS_BETTER: Final = ("loss", "error", "perplexity")
 
@@ -57,13 +58,13 @@ def _logged(engine: Engine, view: RunView, metric: str, steps: Sequence[float]) 
         "after": [segment.after for segment in view.segments],
         "upto": [segment.upto for segment in view.segments],
         "runs": runs,
-        "metrics": [metric_key(metric)] * len(runs),
+        "metrics": [metric_key(metric)],
         "from_step": -math.inf,
         "to_step": steps[-1],
         "metric": metric_key(metric),
         "steps": list(steps),
     }
-    sql = load("checkpoint_series").replace("{final}", "FINAL")
+    sql = load_with("checkpoint_series", final="FINAL", which=OF_EACH)
     rows = engine.query(sql, where, limits.QUERY_TIMEOUT_S).to_pylist()
     found = {row["checkpoint"]: row["value"] for row in rows}
     values: dict[float, float] = {}

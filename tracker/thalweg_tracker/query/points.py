@@ -23,7 +23,8 @@ EVERY: Final = "every"
 """Instead of a form over ranks: the rows of all of them, with the column `rank`."""
 _PAIRS: Final = """(p.run, p.metric) IN (
     SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({runs:Array(UInt64)}, {metrics:Array(UInt64)})) AS pair))"""
-_EACH: Final = "p.run IN {runs:Array(UInt64)} AND p.metric IN {metrics:Array(UInt64)}"
+OF_EACH: Final = "p.run IN {runs:Array(UInt64)} AND p.metric IN {metrics:Array(UInt64)}"
+"""Which points: of each of some metrics in each of some runs."""
 _NUMBERS: Final = "if(isNaN(p.value), NULL, p.value)"
 _OVER_RANKS: Final = {
     MEAN: "avg(p.value)",
@@ -64,7 +65,7 @@ class Part:
         }
         if self.views:
             parameters |= {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
-        which = _EACH if is_every else _PAIRS
+        which = OF_EACH if is_every else _PAIRS
         points = load_with(self._query, final="FINAL" if self.has_copies else "", which=which)
         return _form(points, ranks, has_ranks=self.has_ranks), parameters
 

@@ -31,6 +31,7 @@ ANSWER = pa.table(
         "run": pa.array([run_key("p", "r")], pa.uint64()),
         "metric": pa.array([metric_key("m")], pa.uint64()),
         "ranks": pa.array([1], pa.uint64()),
+        "is_shared": pa.array([0], pa.uint8()),
         "has_copies": pa.array([0], pa.uint8()),
         "first_step": [0.0],
         "last_step": [1.0],
