@@ -20,6 +20,7 @@ from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.decode import StreamDecoder
 from thalweg_tracker.lineage.chain import Branch, root
+from thalweg_tracker.model import limits
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.query.lineage import view_of
 from thalweg_tracker.query.series import SeriesRequest, answer_schema, read_series, stream_series, with_names
@@ -56,8 +57,12 @@ CASES = st.builds(
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A database for all examples; each has a run of its own."""
-    with opened(EmbeddedStore(tmp_path_factory.mktemp("series") / "data")) as engine:
+    """A database for all examples; each has a run of its own. What is streamed comes in small pieces."""
+    with (
+        opened(EmbeddedStore(tmp_path_factory.mktemp("series") / "data")) as engine,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(limits, "STREAM_SORT_ROWS", 5)
         migrate(engine)
         yield engine
 

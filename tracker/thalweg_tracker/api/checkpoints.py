@@ -103,8 +103,9 @@ def _add_resolve(router: APIRouter, engine: Engine, resolver: Resolver) -> None:
         view = await _view(engine, project, run_id, branch)
         wish = Wish(math.inf if step is None else step, kind or "", best or "", mode)
         found = await resolver.find(view, wish, verify=verify)
-        texts = await resolver.texts(view, found.checkpoint)
-        files = await resolver.files(view, found.checkpoint)
+        texts, files = await asyncio.gather(
+            resolver.texts(view, found.checkpoint), resolver.files(view, found.checkpoint)
+        )
         content = await asyncio.to_thread(_resolved, view, found, texts, files)
         return Response(content, media_type="application/json")
 

@@ -112,7 +112,7 @@ class EmbeddedEngine:
         max_rows_to_read: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See contract. Uses a connection of its own."""
-        sql += _settings(timeout_s, max_rows_to_read)
+        sql += _settings(timeout_s, max_rows_to_read, is_streamed=True)
         with _engine_errors():
             connection = self._connect()
             try:
@@ -142,9 +142,10 @@ class EmbeddedEngine:
         os.close(self._owner)
 
 
-def _settings(timeout_s: float | None, max_rows_to_read: int | None) -> str:
+def _settings(timeout_s: float | None, max_rows_to_read: int | None, *, is_streamed: bool = False) -> str:
     """The clause of these limits; it stands on a line of its own, as the statement may end in a comment."""
-    settings = [f"{name} = {value!r}" for name, value in query_settings(timeout_s, max_rows_to_read).items()]
+    chosen = query_settings(timeout_s, max_rows_to_read, is_streamed=is_streamed)
+    settings = [f"{name} = {value!r}" for name, value in chosen.items()]
     return f"\nSETTINGS {', '.join(settings)}" if settings else ""
 
 

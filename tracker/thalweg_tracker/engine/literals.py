@@ -34,9 +34,15 @@ def between_quotes(text: str) -> str:
     return text.translate(_QUOTED)
 
 
-def query_settings(timeout_s: float | None, max_rows_to_read: int | None) -> dict[str, float | int]:
-    """ClickHouse's settings for the limits of a query; none where there is none."""
-    settings: dict[str, float | int] = {}
+STREAM_BLOCK_BYTES: Final = 16_000_000
+"""Of the usual million a batch of a stream is 16,000 rows: a third more time for the same points."""
+
+
+def query_settings(
+    timeout_s: float | None, max_rows_to_read: int | None, *, is_streamed: bool = False
+) -> dict[str, float | int]:
+    """ClickHouse's settings for the limits of a query, and for the size of what is streamed."""
+    settings: dict[str, float | int] = {"preferred_block_size_bytes": STREAM_BLOCK_BYTES} if is_streamed else {}
     if timeout_s is not None:
         settings["max_execution_time"] = float(timeout_s)
     if max_rows_to_read is not None:

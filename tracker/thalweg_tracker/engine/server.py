@@ -121,7 +121,7 @@ class ServerEngine:
         max_rows_to_read: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See contract. Uses a connection of its own."""
-        settings = query_settings(timeout_s, max_rows_to_read)
+        settings = query_settings(timeout_s, max_rows_to_read, is_streamed=True)
         params = _bound(parameters)
         with _disconnected(self._client(self._store.database)) as client, _engine_errors():
             batches = client.query_arrow_stream(sql, params, settings=settings, field_metadata=False)

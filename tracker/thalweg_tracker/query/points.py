@@ -69,6 +69,24 @@ class Part:
         points = load_with(self._query, final="FINAL" if self.has_copies else "", which=which)
         return _form(points, ranks, has_ranks=self.has_ranks), parameters
 
+    def is_in_order(self, ranks: str | int) -> bool:
+        """Whether the rows of each rank lie in the table in the order of the answer."""
+        return not self.views and (ranks == EVERY or (ranks == MEAN and not self.has_ranks))
+
+    def only(self, view: int, metric: int) -> Part:
+        """The part for one of its series."""
+        own = [place for place, one in enumerate(self.views) if one == view]
+        runs = {self.segments[place] for place in own} if self.views else {view}
+        return Part(
+            self.has_copies,
+            self.has_ranks,
+            {pair: None for pair in self.pairs if pair[0] in runs and pair[1] == metric},
+            [view] * len(own),
+            [self.segments[place] for place in own],
+            [self.after[place] for place in own],
+            [self.upto[place] for place in own],
+        )
+
     @property
     def _query(self) -> str:
         """Which query reads its points: several views may see the same segment."""

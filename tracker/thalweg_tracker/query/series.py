@@ -17,7 +17,7 @@ from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.computed import NOTHING_COMPUTED, Computed, computed_rows
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.query.points import EVERY, plan_points
+from thalweg_tracker.query.points import EVERY, Part, plan_points
 from thalweg_tracker.sql import filled
 
 _BUCKETS: Final = """SELECT
@@ -54,12 +54,15 @@ class Form:
     by_rank: bool = False
     is_lone: bool = False
     """Whether all rows are of one series: a shorter key of groups."""
+    is_in_order: bool = False
+    """Whether rows of each rank lie in this order, so that they come without being sorted."""
 
     def sql(self, rows: str) -> str:
         """The query of an answer from that of its rows: run, metric, [rank], x, value, time."""
         rank = ", rank" if self.by_rank else ""
         if self.points is None:
-            return f"SELECT run, metric{rank}, x, value, time FROM ({rows}) ORDER BY run, metric{rank}, x"
+            order = f"run, metric{', rank' if self.is_in_order else rank}, x"
+            return f"SELECT run, metric{rank}, x, value, time FROM ({rows}) ORDER BY {order}"
         keys = f"run, metric{rank}, bucket" if not self.is_lone else "bucket"
         labels = f"run, metric{rank}" if not self.is_lone else "any(p.run) AS run, any(p.metric) AS metric"
         return filled(_BUCKETS, keys=keys, labels=labels, series=rows)
@@ -95,6 +98,11 @@ class SeriesRequest:
         return [*self.metrics, *self.computed.items]
 
     @property
+    def ranks(self) -> str:
+        """The form over ranks."""
+        return EVERY if self.by_rank else MEAN
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """`low` and `high`, infinite where there is none."""
         return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
@@ -104,7 +112,7 @@ def read_series(engine: Engine, request: SeriesRequest) -> pa.Table | None:
     """The whole answer in long form, as `stream_series` gives it. Raises RejectedError past EXACT_POINTS_MAX."""
     limit = limits.EXACT_POINTS_MAX + 1
     tables = []
-    for sql, parameters, max_rows in _queries(engine, request):
+    for sql, parameters, max_rows in _queries(engine, request, is_streamed=False):
         answer = engine.query(f"{sql}\nLIMIT {limit}", parameters, limits.QUERY_TIMEOUT_S, max_rows)
         tables.append(answer)
         limit -= tables[-1].num_rows
@@ -120,13 +128,16 @@ def read_series(engine: Engine, request: SeriesRequest) -> pa.Table | None:
 def stream_series(engine: Engine, request: SeriesRequest) -> Iterator[pa.RecordBatch]:
     """The answer in batches: run, metric (keys), [rank], x, then value and time, or the columns of buckets.
 
-    Ordered by series, then x, within each part; a series lies in one part.
+    Ordered by series, then x, within each part; a series lies in one part. What has to be sorted comes in pieces:
+    memory is bounded, but for expressions, of which a run's points lie side by side.
     """
-    for sql, parameters, max_rows in _queries(engine, request):
+    for sql, parameters, max_rows in _queries(engine, request, is_streamed=True):
         yield from engine.stream(sql, parameters, max_rows_to_read=max_rows)
 
 
-def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Parameters, int | None]]:
+def _queries(
+    engine: Engine, request: SeriesRequest, *, is_streamed: bool
+) -> Iterator[tuple[str, Parameters, int | None]]:
     """Queries with their parameters, and the stored rows that each may read."""
     asked = len(request.views) * len(request.names)
     if asked > limits.SERIES_MAX_PER_REQUEST:
@@ -134,30 +145,79 @@ def _queries(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Para
             "too_many_series", f"{asked} series asked for; at most {limits.SERIES_MAX_PER_REQUEST} at once"
         )
     is_lone = asked == 1 and not request.by_rank
-    for rows, parameters, low, high, max_rows in _rows(engine, request):
-        form = Form(request.points, low, high, by_rank=request.by_rank, is_lone=is_lone)
-        sql = form.sql(rows)
-        given = {**parameters, **form.parameters}
+    for rows in _rows(engine, request, is_streamed=is_streamed):
+        form = Form(request.points, rows.low, rows.high, request.by_rank, is_lone, rows.are_in_order)
+        sql = form.sql(rows.sql)
+        given = {**rows.parameters, **form.parameters}
         if request.groups is not None:
             sql = _OVER_GROUP.replace("{value}", "value" if request.points is None else "mean").replace("{series}", sql)
             sql = sql.replace("{place}", "x" if request.points is None else "bucket")
             given |= {"grouped": list(request.groups), "groups": list(request.groups.values())}
-        yield sql, given, max_rows
+        yield sql, given, rows.max_rows_to_read
 
 
-def _rows(engine: Engine, request: SeriesRequest) -> Iterator[tuple[str, Parameters, float, float, int | None]]:
-    """Queries of rows (run, metric, [rank], x, value, time), their parameters, the ends of their axis, their limit."""
-    from_step, to_step = request.bounds
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A query of rows (run, metric, [rank], x, value, time), and the ends of their axis."""
+
+    sql: str
+    parameters: Parameters
+    low: float
+    high: float
+    max_rows_to_read: int | None = None
+    are_in_order: bool = False
+
+
+def _rows(engine: Engine, request: SeriesRequest, *, is_streamed: bool) -> Iterator[_Rows]:
+    low, high = request.bounds
     if request.metrics:
         plan = plan_points(engine, [(view.key, view) for view in request.views], request.metrics)
         for part in plan.parts:
-            rows, parameters = part.rows(EVERY if request.by_rank else MEAN, from_step, to_step)
-            yield rows, parameters, max(plan.low, from_step), min(plan.high, to_step), None
+            if request.points is not None:
+                rows = part.rows(request.ranks, low, high)
+                yield _Rows(*rows, max(plan.low, low), min(plan.high, high))
+            elif part.is_in_order(request.ranks):
+                yield _Rows(*part.rows(EVERY, low, high), low, high, are_in_order=True)
+            elif is_streamed:
+                yield from _pieces(engine, part, request.ranks, low, high)
+            else:
+                yield _Rows(*part.rows(request.ranks, low, high), low, high)
     ends = request.points is not None
-    for rows, given, low, high in computed_rows(
-        engine, request.computed, request.views, from_step, to_step, by_rank=request.by_rank, ends=ends
+    for sql, given, first, last in computed_rows(
+        engine, request.computed, request.views, low, high, by_rank=request.by_rank, ends=ends
     ):
-        yield rows, given, low, high, limits.EXPRESSION_ROWS_MAX
+        yield _Rows(sql, given, first, last, limits.EXPRESSION_ROWS_MAX)
+
+
+def _pieces(engine: Engine, part: Part, ranks: str, low: float, high: float) -> Iterator[_Rows]:
+    """The rows of a part in pieces that are small enough to be sorted in memory, in the order of the answer."""
+    stored, parameters = part.rows(EVERY, low, high)
+    labels = "run, metric, rank" if ranks == EVERY else "run, metric"
+    count = f"SELECT {labels}, count() AS n FROM ({stored}) GROUP BY {labels} ORDER BY {labels}"
+    found = engine.query(count, parameters).to_pylist()
+    if sum(row["n"] for row in found) <= limits.STREAM_SORT_ROWS:
+        yield _Rows(*part.rows(ranks, low, high), low, high)
+        return
+    for row in found:
+        one = part.only(row["run"], row["metric"])
+        of_rank = f" WHERE rank = {row['rank']:d}" if ranks == EVERY else ""
+        first = low
+        for last in [*_cuts(engine, one, of_rank, row["n"], low, high), high]:
+            sql, parameters = one.rows(ranks, first, last)
+            yield _Rows(f"SELECT * FROM ({sql}){of_rank}", parameters, first, last)
+            first = math.nextafter(last, math.inf)
+
+
+def _cuts(engine: Engine, part: Part, of_rank: str, points: int, low: float, high: float) -> list[float]:
+    """Steps at which a series of so many points is cut into pieces."""
+    pieces = math.ceil(points / limits.STREAM_SORT_ROWS)
+    if pieces == 1:
+        return []
+    stored, parameters = part.rows(EVERY, low, high)
+    levels = ", ".join(repr(piece / pieces) for piece in range(1, pieces))
+    sql = f"SELECT arraySort(arrayDistinct(quantiles({levels})(x))) AS cuts FROM (SELECT * FROM ({stored}){of_rank})"
+    cuts: list[float] = engine.query(sql, parameters)["cuts"][0].as_py()
+    return cuts
 
 
 def answer_schema(request: SeriesRequest) -> pa.Schema:

@@ -20,6 +20,8 @@ from thalweg_tracker.upkeep.contents import StoredFile, listed, read_contents
 from thalweg_tracker.upkeep.verify import Verifier
 
 SKIPPED_MAX: Final = 100
+FEW_ROWS: Final = 32
+"""Words read first: of the nearest one, which mostly is good."""
 FILES_MAX: Final = 100_000
 URLS_AT_ONCE: Final = 20
 """Signing is work for the processor, some 0.3 ms for S3: after so many others take their turns."""
@@ -122,10 +124,10 @@ class Resolver:
 
 def _candidates(engine: Engine, view: RunView, wish: Wish) -> Iterator[Checkpoint]:
     """Those that may be handed out, the most wished first."""
-    found = walk(engine, view, before=math.nextafter(wish.step, math.inf), kind=wish.kind)
+    before = math.nextafter(wish.step, math.inf)
     if not wish.best:
-        return found
-    every = list(found)
+        return walk(engine, view, before=before, kind=wish.kind, first_rows=FEW_ROWS)
+    every = list(walk(engine, view, before=before, kind=wish.kind))
     values = read_values(engine, view, every, wish.best)
     sign = 1 if (wish.mode or default_mode(wish.best)) == "min" else -1
     ranked = [one for one in every if one.place.step in values]
