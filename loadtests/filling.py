@@ -91,7 +91,8 @@ class Filler:
         self._engine.insert("writers", writer_rows(news))
 
     def add_forks(self, forks: list[tuple[str, str, float, Lineage]]) -> None:
-        """Forks: run, parent, step, its lineage."""
+        """Forks whose trainings have begun: run, parent, step, its lineage."""
+        self.add_runs([run_id for run_id, _, _, _ in forks])
         made = [
             (Origin(Branch(run_id), "fork", parent, 0, step, "", START_US + place), lineage)
             for place, (run_id, parent, step, lineage) in enumerate(forks)

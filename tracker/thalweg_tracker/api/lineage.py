@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, BackgroundTasks, Query
@@ -186,11 +186,15 @@ def _micros(row: Mapping[str, Any]) -> int:
     return round(float(row["created_at"].timestamp()) * 1e6)
 
 
+_OF_METRIC: Final = ("last", "last_step", "min", "argmin", "max", "argmax")
+
+
 def _node(row: Mapping[str, Any]) -> dict[str, Any]:
     """A branch as models.TreeNode describes it: a tree may have ten thousand, too many for objects that check."""
     has_parent = row["kind"] != "start"
-    metric = row["metric"]
-    numbers = ("last", "last_step", "min", "argmin", "max", "argmax")
+    metric = row["metric"] and {name: row["metric"][name] for name in _OF_METRIC}
+    if metric and not math.isfinite(sum(metric.values())):
+        metric = {name: json_number(value) for name, value in metric.items()}
     return {
         "run_id": row["run_id"],
         "branch": row["branch"],
@@ -202,7 +206,7 @@ def _node(row: Mapping[str, Any]) -> dict[str, Any]:
         "name": row["name"],
         "status": row["status"],
         "tags": row["tags"],
-        "metric": {name: json_number(metric[name]) for name in numbers} if metric else None,
+        "metric": metric,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from datetime import timezone
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -13,6 +14,20 @@ def nullable(answer: Answer) -> Answer:
     """The same data, without `not null`: chDB says so of its columns, the driver never does."""
     fields = [(field.name, _nullable(field.type)) for field in answer.schema]
     return answer.cast(pa.schema(fields))  # copies no values
+
+
+def rows_of(answer: pa.Table) -> list[dict[str, Any]]:
+    """The rows as mappings. pyarrow takes 9 us for a time with a zone; NumPy and a zone put in take 0.4."""
+    names, columns = answer.column_names, [_values(column) for column in answer.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    times = column.to_numpy().astype("datetime64[us]").tolist()
+    return [None if time is None else time.replace(tzinfo=timezone.utc) for time in times]
 
 
 def _nullable(kind: pa.DataType) -> pa.DataType:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from thalweg.wire import policy
 from thalweg_tracker.checkpoints.interval import Observed
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import run_key
@@ -31,7 +32,7 @@ def observe(engine: Engine, view: RunView) -> Observed:
         "project": view.project,
         "lost_before": int((time.time() - policy.LOST_AFTER_S) * 1e6),
     }
-    (failures,) = engine.query(load("project_failures"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    (failures,) = rows_of(engine.query(load("project_failures"), where, limits.QUERY_TIMEOUT_S))
     return Observed(
         save_costs_s=costs,
         failures=failures["failures"],
@@ -44,7 +45,7 @@ def observe(engine: Engine, view: RunView) -> Observed:
 def _saves(engine: Engine, view: RunView, *, own: bool) -> list[dict[str, Any]]:
     runs = list({view.key, *(run_key(view.project, view.run_id, one.branch) for one in view.branches)})
     where: dict[str, Any] = {"project": view.project, "all": not own, "runs": runs if own else [], "limit": SAVES}
-    rows: list[dict[str, Any]] = engine.query(load("checkpoint_saves"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows: list[dict[str, Any]] = rows_of(engine.query(load("checkpoint_saves"), where, limits.QUERY_TIMEOUT_S))
     return rows
 
 
@@ -58,5 +59,5 @@ def _gaps(saves: list[dict[str, Any]]) -> list[tuple[float, float]]:
 def _pace(engine: Engine, view: RunView) -> float | None:
     """Seconds per step of the latest points of the branch."""
     where: dict[str, Any] = {"project": view.project, "run": view.key}
-    rows = engine.query(load("run_pace"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows = rows_of(engine.query(load("run_pace"), where, limits.QUERY_TIMEOUT_S))
     return float(rows[0]["seconds_per_step"]) if rows else None

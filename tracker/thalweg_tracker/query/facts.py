@@ -33,10 +33,11 @@ _OVER_RANKS: Final = {
     "argmax": _NUMBER.format("-max(r.greatest).2", "argmax"),
 }
 _OF_ONE_WRITER: Final = {
-    "last": "maxIf(s.last, {0}).3",
-    "first": "minIf(s.first, {0}).3",
-    "min": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), minIf(s.least, {0}).1, nan)",
-    "max": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), maxIf(s.greatest, {0}).1, nan)",
+    "last_step": "maxIf(s.last_step, {0})",
+    "last": "argMaxIf(s.last.3, s.last_step, {0})",  # one writer: what is there twice for a step is the same
+    "first": "argMinIf(s.first.3, s.first_step, {0})",
+    "min": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), minIf(s.least.1, {0}), nan)",
+    "max": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), maxIf(s.greatest.1, {0}), nan)",
     "argmin": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), minIf(s.least, {0}).2, nan)",
     "argmax": "if(bitTest(groupBitOrIf(s.flags, {0}), 0), -maxIf(s.greatest, {0}).2, nan)",
 }

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.engine.together import together
 from thalweg_tracker.errors import NotFoundError
@@ -89,7 +90,7 @@ def _read_origins(engine: Engine, project: str, refs: Sequence[RunRef]) -> dict[
     """How the branches of some runs began, by run and number."""
     where: Parameters = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in refs))}
     read = (partial(engine.query, load(name), where, limits.QUERY_TIMEOUT_S) for name in ("runs_named", "origins"))
-    rows = [row for answer in together(*read) for row in answer.to_pylist()]
+    rows = [row for answer in together(*read) for row in rows_of(answer)]
     found: dict[str, dict[int, BranchOrigin]] = {}
     # What tells of an origin comes last, and stands; of the others the earliest time does.
     for row in sorted(rows, key=lambda row: (row["version"], -row["created_at"].timestamp())):
@@ -145,5 +146,5 @@ def view_of(project: str, lineage: Lineage, branches: tuple[BranchOrigin, ...] =
 def branch_points(engine: Engine, project: str, run_id: str) -> list[tuple[int, float]]:
     """Up to where branches of a run are seen from forks, rewinds, and forks of those: (branch, last visible step)."""
     where = {"project": project, "run_id": run_id}
-    rows = engine.query(load("branch_points"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows = rows_of(engine.query(load("branch_points"), where, limits.QUERY_TIMEOUT_S))
     return [(row["branch"], row["fork_step"]) for row in rows]

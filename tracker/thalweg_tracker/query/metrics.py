@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from thalweg.wire import limits as wire_limits
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
-from thalweg_tracker.query.facts import facts_sql, marked_sql
+from thalweg_tracker.query.facts import facts_sql, marked_sql, own_facts_sql
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
+
+_OF_BRANCH: Final = ("last", "last_step", "min", "argmin", "max", "argmax")
 
 
 def list_metrics(
@@ -65,7 +68,7 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
     rows: list[dict[str, Any]] = []
     in_part: list[tuple[int, int]] = []
     of_host_in_part: list[tuple[int, int]] = []  # those of the host are the branch's own, also before its fork step
-    for row in engine.query(load("known_series"), where, limits.QUERY_TIMEOUT_S).to_pylist():
+    for row in rows_of(engine.query(load("known_series"), where, limits.QUERY_TIMEOUT_S)):
         segment, pair = segments[row["run"]], (row["run"], row["metric"])
         of_host = names[row["metric"]].startswith(wire_limits.SYSTEM_PREFIX)
         is_seen = segment.after < row["last_step"] and row["first_step"] <= segment.upto
@@ -87,6 +90,10 @@ def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, d
     """What is known of one metric in each branch of a project, of its own points: by the branch's key."""
     key = metric_key(metric)
     where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
+    if not engine.query(load("suspect_series"), {"metrics": [key]}, limits.QUERY_TIMEOUT_S).num_rows:
+        own = own_facts_sql([(fact, "{key:UInt64}") for fact in _OF_BRANCH])
+        found = engine.query(own, {**where, "key": key}, limits.QUERY_TIMEOUT_S).rename_columns(["run", *_OF_BRANCH])
+        return {row.pop("run"): row for row in found.to_pylist()}
     marked = engine.query(marked_sql(None), {**where, "over_ranks": []}, limits.QUERY_TIMEOUT_S)["view"].to_pylist()
     asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}
     known_sql = facts_sql(("last", "min", "max", "argmin", "argmax"), None, has_marked=bool(marked))
@@ -110,7 +117,7 @@ def _from_points(
         "segments_after": [after for _, after, _ in segments],
         "segments_upto": [upto for _, _, upto in segments],
     }
-    rows: list[dict[str, Any]] = engine.query(load("points_known"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows: list[dict[str, Any]] = rows_of(engine.query(load("points_known"), where, limits.QUERY_TIMEOUT_S))
     return rows
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final
 
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import inherit
@@ -64,7 +65,7 @@ class RunDetails:
 def list_projects(engine: Engine, after: str, limit: int) -> list[dict[str, Any]]:
     """Projects by name: project, runs, last_created_at."""
     found = engine.query(load("projects"), {"after": after, "limit": limit}, limits.QUERY_TIMEOUT_S)
-    rows: list[dict[str, Any]] = found.to_pylist()
+    rows: list[dict[str, Any]] = rows_of(found)
     return rows
 
 
@@ -76,7 +77,7 @@ def list_runs(engine: Engine, project: str, place: RunPlace, limit: int) -> list
         "id_before": place.run_id,
         "limit": limit,
     }
-    rows = engine.query(load("runs"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows = rows_of(engine.query(load("runs"), where, limits.QUERY_TIMEOUT_S))
     return describe_runs(engine, project, rows)
 
 
@@ -115,7 +116,7 @@ def get_run(engine: Engine, view: RunView) -> RunDetails:
     }
     (summary,) = describe_runs(engine, view.project, [row])
     where: dict[str, str | int] = {"project": view.project, "run": view.key}
-    writers = engine.query(load("run_writers"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    writers = rows_of(engine.query(load("run_writers"), where, limits.QUERY_TIMEOUT_S))
     layers = attributes_of(engine, view)
     own = [layer for one, layer in zip(view.lineage, layers, strict=True) if one.branch.run_id == view.run_id]
     attributes = nest(inherit(own))
@@ -151,7 +152,7 @@ def config_of(layer: Mapping[str, str]) -> dict[str, str]:
 def last_step(engine: Engine, view: RunView) -> float | None:
     """Highest step visible of a branch, metrics of the host left out; without own points its fork step at most."""
     where: dict[str, Any] = {"project": view.project, "runs": [segment.run for segment in view.segments]}
-    rows = engine.query(load("run_last_step"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows = rows_of(engine.query(load("run_last_step"), where, limits.QUERY_TIMEOUT_S))
     found = {row["run"]: row for row in rows}
     for segment in reversed(view.segments):
         row = found.get(segment.run)

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from thalweg.wire import policy
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.model import limits
 from thalweg_tracker.query.texts import as_text
@@ -45,7 +46,7 @@ class States:
     def __init__(self, engine: Engine, project: str, keys: Sequence[int]) -> None:
         self._now_s = time.time()
         where = {**_which(project, keys), "lost_before": self._lost_before_us}
-        rows = engine.query(load("run_states"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+        rows = rows_of(engine.query(load("run_states"), where, limits.QUERY_TIMEOUT_S))
         self._rows = {row["run"]: row for row in rows}
 
     @property
@@ -77,7 +78,7 @@ def forks_among(engine: Engine, project: str, keys: Sequence[int]) -> set[int]:
 
 def read_labels(engine: Engine, project: str, runs: Mapping[int, str]) -> dict[str, Labels]:
     """Names and tags by run_id, from all its branches in `runs` (key -> run_id): what was set last stands."""
-    rows = engine.query(load("run_labels"), _which(project, list(runs)), limits.QUERY_TIMEOUT_S).to_pylist()
+    rows = rows_of(engine.query(load("run_labels"), _which(project, list(runs)), limits.QUERY_TIMEOUT_S))
     stands: dict[str, dict[str, tuple[datetime, str]]] = {}
     for row in rows:
         if row["run"] in runs:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import changes
@@ -53,11 +54,12 @@ def list_tree(engine: Engine, project: str, metric: str, place: TreePlace, limit
         "branch_after": place.branch,
         "limit": limit,
     }
-    rows = engine.query(load("tree"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    read = partial(engine.query, load("tree"), where, limits.QUERY_TIMEOUT_S)
+    known, found = together(partial(_metric, engine, project, metric), read)
+    rows = rows_of(found)
     if not rows:
         return []
     keys = [row["key"] for row in rows]
-    known = metric_of_branches(engine, project, metric) if metric else {}
     named = {row["key"]: row["run_id"] for row in rows}
     states, labels = together(partial(States, engine, project, keys), partial(read_labels, engine, project, named))
     return [
@@ -73,10 +75,14 @@ def list_tree(engine: Engine, project: str, metric: str, place: TreePlace, limit
     ]
 
 
+def _metric(engine: Engine, project: str, metric: str) -> dict[int, dict[str, Any]]:
+    return metric_of_branches(engine, project, metric) if metric else {}
+
+
 def list_children(engine: Engine, view: RunView) -> list[dict[str, Any]]:
     """What continues a branch itself, oldest first: run_id, branch, kind, fork_step, created_at."""
     where: dict[str, Any] = {"project": view.project, "run_id": view.run_id, "branch": view.branch}
-    rows: list[dict[str, Any]] = engine.query(load("children"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    rows: list[dict[str, Any]] = rows_of(engine.query(load("children"), where, limits.QUERY_TIMEOUT_S))
     return rows
 
 

@@ -14,4 +14,5 @@ FROM
         SELECT run_id, branch, run, created_at AS began, true AS has_origin FROM branches FINAL WHERE project = {project:String}
     )
     GROUP BY run_id
+    SETTINGS group_by_two_level_threshold = 0, group_by_two_level_threshold_bytes = 0
 )
