@@ -27,7 +27,7 @@ test: $(VENV)/installed  ## Run all checks and all tests.
 	@$(BIN)/mypy
 	@$(BIN)/mypy --namespace-packages --explicit-package-bases loadtests examples tools tests/typing
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
 	@$(BIN)/python -m loadtests.log_call
