@@ -6,10 +6,12 @@ itself, which saves two joins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
 
-from thalweg_tracker.sql import load_with
+from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.model import limits
+from thalweg_tracker.sql import load, load_with
 
 # Of each rank, then over ranks: the mean of those that have a point at the first or last step.
 _OF_RANK: Final = {
@@ -45,6 +47,7 @@ _SEEN: Final = (
     """if(has({host:Array(UInt64)}, s.metric), l.key = l.view, s.first_step <= l.upto AND s.last_step > l.after)"""
 )
 _IN_PART: Final = "(NOT has({host:Array(UInt64)}, s.metric) AND (s.last_step > l.upto OR s.first_step <= l.after))"
+_FEW: Final = 2000
 _OF_PROJECT: Final = "s.run IN (SELECT run FROM runs WHERE project = {project:String})"
 _UNMARKED: Final = """(view, s.metric) NOT IN (SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip(
     {marked_views:Array(UInt64)}, {marked_metrics:Array(UInt64)})) AS pair))"""
@@ -77,11 +80,33 @@ def own_facts_sql(facts: Sequence[tuple[str, str]]) -> str:
     return load_with("own_facts", values=",\n    ".join(values), condition=_OF_PROJECT)
 
 
-def marked_sql(lineage: str | None) -> str:
-    """The query of the series, view and metric, whose facts have to be read from points."""
+def find_suspects(engine: Engine, project: str, metrics: Sequence[int]) -> list[int]:
+    """The branches in which the statistics of some metrics may not tell all: others need no closer look."""
+    where: Parameters = {"project": project, "metrics": metrics}
+    found: list[int] = engine.query(load("suspect_series"), where, limits.QUERY_TIMEOUT_S)["run"].to_pylist()
+    return found
+
+
+def find_marked(
+    engine: Engine, where: Mapping[str, Any], suspects: Sequence[int], lineage: str | None
+) -> list[tuple[int, int]]:
+    """The series, view and metric, whose facts have to be read from points.
+
+    `where`: project, metrics, host, and over_ranks: those of which that is so where several ranks wrote them.
+    """
     view, joined, seen = _seen(lineage)
-    in_part = "false" if lineage is None else _IN_PART
-    return load_with("marked_series", view=view, lineage=joined, condition=seen, in_part=in_part)
+    is_few = lineage is None and len(suspects) <= _FEW  # with a lineage, what is whole may be seen in part
+    sql = load_with(
+        "marked_series",
+        view=view,
+        lineage=joined,
+        condition=seen,
+        in_part="false" if lineage is None else _IN_PART,
+        among="run IN {among:Array(UInt64)}" if is_few else "true",
+    )
+    asked = {**where, "among": suspects} if is_few else where
+    found = engine.query(sql, asked, limits.QUERY_TIMEOUT_S)
+    return list(zip(found["view"].to_pylist(), found["metric"].to_pylist(), strict=True))
 
 
 def uneven_sql(at: Literal["first", "last"], lineage: str | None) -> str:

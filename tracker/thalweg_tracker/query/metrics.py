@@ -13,7 +13,7 @@ from thalweg_tracker.engine.failures import CANNOT_COMPILE_REGEXP
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
-from thalweg_tracker.query.facts import facts_sql, marked_sql, own_facts_sql
+from thalweg_tracker.query.facts import facts_sql, find_marked, find_suspects, own_facts_sql
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.sql import load
 
@@ -90,11 +90,12 @@ def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, d
     """What is known of one metric in each branch of a project, of its own points: by the branch's key."""
     key = metric_key(metric)
     where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
-    if not engine.query(load("suspect_series"), {"metrics": [key]}, limits.QUERY_TIMEOUT_S).num_rows:
+    suspects = find_suspects(engine, project, [key])
+    if not suspects:
         own = own_facts_sql([(fact, "{key:UInt64}") for fact in _OF_BRANCH])
         found = engine.query(own, {**where, "key": key}, limits.QUERY_TIMEOUT_S).rename_columns(["run", *_OF_BRANCH])
         return {row.pop("run"): row for row in found.to_pylist()}
-    marked = engine.query(marked_sql(None), {**where, "over_ranks": []}, limits.QUERY_TIMEOUT_S)["view"].to_pylist()
+    marked = [view for view, _ in find_marked(engine, {**where, "over_ranks": []}, suspects, None)]
     asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}
     known_sql = facts_sql(("last", "min", "max", "argmin", "argmax"), None, has_marked=bool(marked))
     facts = engine.query(known_sql, asked, limits.QUERY_TIMEOUT_S)

@@ -20,7 +20,7 @@ from thalweg_tracker.model import limits
 from thalweg_tracker.query.computed import with_attributes
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView, views_of
-from thalweg_tracker.query.run_facts import RunFacts, has_suspects, is_known
+from thalweg_tracker.query.run_facts import RunFacts, is_known, suspects_of
 from thalweg_tracker.query.seen_attributes import attributes_sql, typed
 from thalweg_tracker.sql import load
 
@@ -72,7 +72,7 @@ class RunColumns:
         reducers = {tree: outermost_reducers(tree) for tree in trees}
         known = list(dict.fromkeys(node for found in reducers.values() for node in found if is_known(node)))
         look = partial(engine.query, load("has_lineages"), {"project": project}, limits.QUERY_TIMEOUT_S)
-        self._has_suspects, found = together(partial(has_suspects, engine, known), look)
+        self._suspects, found = together(partial(suspects_of, engine, project, known), look)
         self._lineage = load("ways") if found["has_lineages"][0].as_py() else None
         nodes = list(dict.fromkeys(node for tree in trees for node in tree.walk()))
         self._join_attributes([node for node in nodes if node.op == "attribute"])
@@ -148,9 +148,8 @@ class RunColumns:
     def _join_facts(self, reducers: Sequence[Node]) -> None:
         """Reducers that are known from statistics."""
         if reducers:
-            is_plain = self._lineage is None and not self._has_suspects
-            read_views = partial(self._views, None)
-            facts = RunFacts(self._engine, self._project, self._lineage, is_plain, self._binder, read_views)
+            read_views = partial(self._views, ())
+            facts = RunFacts(self._engine, self._project, self._lineage, self._suspects, self._binder, read_views)
             for sql, alias in facts.join(reducers, self._columns):
                 self._join(sql, alias)
 
@@ -175,12 +174,17 @@ class RunColumns:
             self._join(reduced(nodes, frame, self._binder), f"p{place}")
             self._reduced |= {(node, some): f"p{place}.r{number}" for number, node in enumerate(nodes)}
 
-    def _views(self, conditions: Sequence[Node] | None) -> list[RunView]:
-        """The runs that meet some conditions, as they are seen."""
+    def _views(self, conditions: Sequence[Node], among: Sequence[int] | None = None) -> list[RunView]:
+        """The runs that meet some conditions, of those with some keys or of all, as they are seen."""
+        wanted = [self.sql(one) for one in conditions]
+        parameters = dict(self._binder.parameters)
+        if among is not None:
+            wanted.append("r.run IN {among:Array(UInt64)}")
+            parameters["among"] = among
         sql = f"SELECT r.run_id AS run_id, r.branch AS branch FROM {self.tables}"
-        if conditions:
-            sql += f" WHERE {' AND '.join(self.sql(one) for one in conditions)}"
-        rows = self._engine.query(sql, self._binder.parameters, limits.QUERY_TIMEOUT_S)
+        if wanted:
+            sql += f" WHERE {' AND '.join(wanted)}"
+        rows = self._engine.query(sql, parameters, limits.QUERY_TIMEOUT_S)
         branches = [Branch(*pair) for pair in zip(rows["run_id"].to_pylist(), rows["branch"].to_pylist(), strict=True)]
         return views_of(self._engine, self._project, branches)
 

@@ -6,11 +6,11 @@ statistics do not tell are read from points.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from thalweg.wire import limits as wire_limits
-from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.expressions.binding import Binder
 from thalweg_tracker.expressions.compile import needs_times, reduced
 from thalweg_tracker.expressions.reducers import FROM_STATISTICS
@@ -19,10 +19,9 @@ from thalweg_tracker.expressions.tree import MEAN, Node, Source, sources
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.computed import with_attributes
-from thalweg_tracker.query.facts import facts_sql, marked_sql, own_facts_sql, uneven_sql
+from thalweg_tracker.query.facts import facts_sql, find_marked, find_suspects, own_facts_sql, uneven_sql
 from thalweg_tracker.query.frames import make_frame
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.sql import load
 
 _AT_AN_END: Final = frozenset({"last", "first", "exists"})
 """Known of a metric that several ranks wrote, too: their mean at one step."""
@@ -42,29 +41,30 @@ def is_known(reducer: Node) -> bool:
     )
 
 
-def has_suspects(engine: Engine, reducers: Sequence[Node]) -> bool:
-    """Whether the statistics of some metric, in any run, may not tell all."""
+def suspects_of(engine: Engine, project: str, reducers: Sequence[Node]) -> list[int]:
+    """The branches in which the statistics may not tell some reducers."""
     names = {source.name for node in reducers for source in sources(node)}
-    if not names:
-        return False
-    where: Parameters = {"metrics": [metric_key(name) for name in names]}
-    return bool(engine.query(load("suspect_series"), where, limits.QUERY_TIMEOUT_S).num_rows)
+    return find_suspects(engine, project, [metric_key(name) for name in names]) if names else []
 
 
 @dataclass(slots=True)
 class RunFacts:
     """Makes the columns of such reducers. `lineage`: a query like ways.sql; None: no run of the project has one.
 
-    `is_plain`: there is no lineage, and no suspect series. `read_views`: all runs, as they are seen.
+    `suspects`: branches whose statistics may not tell. `read_views`: some runs, by their keys, as they are seen.
     """
 
     engine: Engine
     project: str
     lineage: str | None
-    is_plain: bool
+    suspects: Sequence[int]
     binder: Binder
-    read_views: Callable[[], list[RunView]]
-    _views: dict[int, RunView] | None = field(default=None, init=False)
+    read_views: Callable[[Sequence[int]], list[RunView]]
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether each branch stands for itself, and each series is by one writer."""
+        return self.lineage is None and not self.suspects
 
     def join(self, reducers: Sequence[Node], columns: dict[Node, str]) -> list[tuple[str, str]]:
         """Adds the SQL of each reducer to the columns. Returns the tables to join by run, with their aliases."""
@@ -73,7 +73,7 @@ class RunFacts:
         keys = {name: metric_key(name) for name in names}
         over_ranks = {source.name for node in reducers if node.op not in _AT_AN_END for source in sources(node)}
         marked = self._marked(keys, sorted(over_ranks))
-        tables = [(self._own_facts(facts, keys) if self.is_plain else self._facts(facts, keys, marked), "f")]
+        tables = [(self._own_facts(facts, keys) if self._is_plain else self._facts(facts, keys, marked), "f")]
         place = {fact: f"f.f{number}" for number, fact in enumerate(facts)}
         stale: dict[Node, frozenset[int]] = {}
         for node in reducers:
@@ -105,12 +105,11 @@ class RunFacts:
     def _marked(self, keys: Mapping[str, int], over_ranks: Sequence[str]) -> dict[str, list[int]]:
         """The runs, by metric, in which points have to be read. `over_ranks`: also where several ranks wrote it."""
         marked: dict[str, list[int]] = {name: [] for name in keys}
-        if self.is_plain:
+        if self._is_plain:
             return marked
         where = {**self._where(keys), "over_ranks": [keys[name] for name in over_ranks]}
         names = {key: name for name, key in keys.items()}
-        found = self.engine.query(marked_sql(self.lineage), where, limits.QUERY_TIMEOUT_S)
-        for view, metric in zip(found["view"].to_pylist(), found["metric"].to_pylist(), strict=True):
+        for view, metric in find_marked(self.engine, where, self.suspects, self.lineage):
             marked[names[metric]].append(view)
         return marked
 
@@ -151,9 +150,7 @@ class RunFacts:
 
     def _from_points(self, some: Sequence[Source], runs: frozenset[int], nodes: Sequence[Node]) -> str | None:
         """The query of reducers of some runs over their points; None where those have none."""
-        if self._views is None:
-            self._views = {view.key: view for view in self.read_views()}
-        views = [self._views[run] for run in sorted(runs) if run in self._views]
+        views = self.read_views(sorted(runs))
         if not views:
             return None
         as_values = [node if node.op != "exists" else Node("last", node.args[0].kind, node.args) for node in nodes]

@@ -21,7 +21,7 @@ FROM
                 run, metric, rank, writer,
                 groupBitOr(flags) AS flags, min(first_step) AS first_step, max(last_step) AS last_step
             FROM series_stats
-            WHERE metric IN {metrics:Array(UInt64)}
+            WHERE metric IN {metrics:Array(UInt64)} AND {among}
             GROUP BY run, metric, rank, writer
         ) AS w
         GROUP BY run, metric
