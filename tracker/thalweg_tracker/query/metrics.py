@@ -15,6 +15,7 @@ from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.facts import facts_sql, find_marked, find_suspects, own_facts_sql
 from thalweg_tracker.query.lineage import RunView
+from thalweg_tracker.query.points import looked_at_closer
 from thalweg_tracker.sql import load
 
 _OF_BRANCH: Final = ("last", "last_step", "min", "argmin", "max", "argmax")
@@ -68,7 +69,8 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
     rows: list[dict[str, Any]] = []
     in_part: list[tuple[int, int]] = []
     of_host_in_part: list[tuple[int, int]] = []  # those of the host are the branch's own, also before its fork step
-    for row in rows_of(engine.query(load("known_series"), where, limits.QUERY_TIMEOUT_S)):
+    found = rows_of(engine.query(load("known_series"), where, limits.QUERY_TIMEOUT_S))
+    for row in looked_at_closer(engine, found, "shared_known_series"):
         segment, pair = segments[row["run"]], (row["run"], row["metric"])
         of_host = names[row["metric"]].startswith(wire_limits.SYSTEM_PREFIX)
         is_seen = segment.after < row["last_step"] and row["first_step"] <= segment.upto

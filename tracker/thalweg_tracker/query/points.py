@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from thalweg.wire import limits as wire_limits
+from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.expressions.tree import MEAN
 from thalweg_tracker.model import limits
@@ -163,17 +164,22 @@ def plan_points(engine: Engine, pairs: Sequence[tuple[int, RunView]], metrics: S
 def _stored(engine: Engine, runs: Sequence[int], metrics: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     """The series that are there, by run, with how each must be read."""
     where: Parameters = {"runs": runs, "metrics": metrics}
-    found = engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    rows = [row for row in found if not row["is_shared"]]
-    if len(rows) < len(found):
-        shared = {(row["run"], row["metric"]) for row in found if row["is_shared"]}
-        where = {"runs": [run for run, _ in shared], "metrics": [metric for _, metric in shared]}
-        closer = engine.query(load("shared_series"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-        rows += [row for row in closer if (row["run"], row["metric"]) in shared]
+    found = rows_of(engine.query(load("series_plan"), where, limits.QUERY_TIMEOUT_S))
     stored: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in looked_at_closer(engine, found, "shared_series"):
         stored.setdefault(row["run"], []).append(row)
     return stored
+
+
+def looked_at_closer(engine: Engine, found: Sequence[dict[str, Any]], shared_query: str) -> list[dict[str, Any]]:
+    """Rows of series; of those that several writers wrote, from a query that puts them together."""
+    shared = {(row["run"], row["metric"]) for row in found if row["is_shared"]}
+    rows = [row for row in found if not row["is_shared"]]
+    if shared:
+        where: Parameters = {"runs": [run for run, _ in shared], "metrics": [metric for _, metric in shared]}
+        closer = rows_of(engine.query(load(shared_query), where, limits.QUERY_TIMEOUT_S))
+        rows += [row for row in closer if (row["run"], row["metric"]) in shared]
+    return rows
 
 
 def _part(
