@@ -199,7 +199,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-TREE_KEYS = ("first_step", "last_step", "last", "min", "argmin", "max", "argmax")
+TREE_KEYS = ("last", "last_step", "min", "argmin", "max", "argmax")
 """What the tree tells of a metric."""
 SETTINGS = settings(
     max_examples=25,
