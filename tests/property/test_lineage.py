@@ -27,7 +27,7 @@ from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
-from thalweg_tracker.query.metrics import list_metrics, metric_of_branches
+from thalweg_tracker.query.metrics import OF_BRANCH, list_metrics, metric_of_branches
 from thalweg_tracker.query.runs import last_step
 from thalweg_tracker.query.series import SeriesRequest, read_series, stream_series, with_names
 
@@ -199,8 +199,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-TREE_KEYS = ("last", "last_step", "min", "argmin", "max", "argmax")
-"""What the tree tells of a metric."""
 SETTINGS = settings(
     max_examples=25,
     deadline=None,
@@ -347,7 +345,7 @@ def test_metrics_and_last_steps_are_those_of_a_copy(engine: Engine, history: Any
             told = in_tree[name].get(view.key)
             assert (told is not None) == (name in own)
             if told is not None:
-                wanted = {key: value for key, value in known(own[name]).items() if key in TREE_KEYS}
+                wanted = {key: value for key, value in known(own[name]).items() if key in OF_BRANCH}
                 assert {key: told[key] for key in wanted} == wanted
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, BackgroundTasks, Query
@@ -27,6 +27,7 @@ from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import tree as tree_queries
 from thalweg_tracker.query.lineage import BranchOrigin, RunRef, RunView, find_views, view_of
+from thalweg_tracker.query.metrics import OF_BRANCH
 from thalweg_tracker.query.texts import nest
 from thalweg_tracker.runs.attributes import attribute_table, write_attributes
 from thalweg_tracker.runs.branches import Branches
@@ -186,13 +187,10 @@ def _micros(row: Mapping[str, Any]) -> int:
     return round(float(row["created_at"].timestamp()) * 1e6)
 
 
-_OF_METRIC: Final = ("last", "last_step", "min", "argmin", "max", "argmax")
-
-
 def _node(row: Mapping[str, Any]) -> dict[str, Any]:
     """A branch as models.TreeNode describes it: a tree may have ten thousand, too many for objects that check."""
     has_parent = row["kind"] != "start"
-    metric = row["metric"] and {name: row["metric"][name] for name in _OF_METRIC}
+    metric = row["metric"] and {name: row["metric"][name] for name in OF_BRANCH}
     if metric and not math.isfinite(sum(metric.values())):
         metric = {name: json_number(value) for name, value in metric.items()}
     return {

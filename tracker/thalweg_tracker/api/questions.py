@@ -73,9 +73,8 @@ def ask_series(engine: Engine, project: str, query: SeriesQuery) -> tuple[Series
     logged = [name for name in dict.fromkeys(query.metrics) if name not in question.custom]
     computed |= {name: check_series(quoted(name), question.custom) for name in query.metrics if name in question.custom}
     axis = _AXES[query.x] if query.x in _AXES else check_series(query.x, question.custom)
-    if (
-        axis != "step" or query.group_by
-    ):  # of an expression, the runs of a group are in one query, however they are read
+    # Of an expression, the runs of a group are in one query, however they are read.
+    if axis != "step" or query.group_by:
         computed = {name: check_series(quoted(name), {}) for name in logged} | computed
         logged = []
     trees = [*computed.values(), *([axis] if isinstance(axis, Node) else [])]

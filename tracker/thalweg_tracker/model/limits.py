@@ -44,6 +44,7 @@ WINDOW_MAX_POINTS: Final = 10_000
 EXPRESSIONS_PER_REQUEST: Final = 64
 CUSTOM_METRICS_MAX: Final = 1000
 """Custom metrics of one project."""
+
 STREAM_SORT_ROWS: Final = 4_000_000
 """Points of a stream that are sorted at once, some 45 bytes each."""
 

@@ -18,7 +18,8 @@ from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.query.points import looked_at_closer
 from thalweg_tracker.sql import load
 
-_OF_BRANCH: Final = ("last", "last_step", "min", "argmin", "max", "argmax")
+OF_BRANCH: Final = ("last", "last_step", "min", "argmin", "max", "argmax")
+"""What the tree tells of a metric of each branch."""
 
 
 def list_metrics(
@@ -94,8 +95,8 @@ def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, d
     where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
     suspects = find_suspects(engine, project, [key])
     if not suspects:
-        own = own_facts_sql([(fact, "{key:UInt64}") for fact in _OF_BRANCH])
-        found = engine.query(own, {**where, "key": key}, limits.QUERY_TIMEOUT_S).rename_columns(["run", *_OF_BRANCH])
+        own = own_facts_sql([(fact, "{key:UInt64}") for fact in OF_BRANCH])
+        found = engine.query(own, {**where, "key": key}, limits.QUERY_TIMEOUT_S).rename_columns(["run", *OF_BRANCH])
         return {row.pop("run"): row for row in found.to_pylist()}
     marked = [view for view, _ in find_marked(engine, {**where, "over_ranks": []}, suspects, None)]
     asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}

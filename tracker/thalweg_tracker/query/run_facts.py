@@ -81,16 +81,16 @@ class RunFacts:
             stale[node] = frozenset(view for source in sources(node) for view in marked[source.name])
             if node.args[0].op != "metric":
                 stale[node] |= self._uneven(node, keys)
-        together: dict[tuple[tuple[Source, ...], frozenset[int]], list[Node]] = {}
+        alike: dict[tuple[tuple[Source, ...], frozenset[int]], list[Node]] = {}
         for node, views in stale.items():
             if views:
-                together.setdefault((tuple(sources(node)), views), []).append(node)
-        for number, ((some, views), nodes) in enumerate(together.items()):
+                alike.setdefault((tuple(sources(node)), views), []).append(node)
+        for number, ((some, views), nodes) in enumerate(alike.items()):
             alias = f"m{number}"
             sql = self._from_points(some, views, nodes)
             among = f"r.run IN {self.binder.bind(sorted(views), 'Array(UInt64)')}"
-            for place_of, node in enumerate(nodes):
-                read = f"{alias}.r{place_of}" if sql else "NULL"
+            for column, node in enumerate(nodes):
+                read = f"{alias}.r{column}" if sql else "NULL"
                 columns[node] = f"if({among}, {read}, {columns[node]})"
             tables += [(sql, alias)] if sql else []
         for node in reducers:
