@@ -14,12 +14,12 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock, StreamSchema, Writer
-from thalweg_tracker.ingest.events import RUNS, WriterNews, attribute_rows, run_rows, writer_rows
+from thalweg_tracker.ingest.events import WriterNews, attribute_rows, branch_rows, writer_rows
 from thalweg_tracker.ingest.registry import RUN_METRICS, Registry
 from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import Origin
 from thalweg_tracker.model.keys import WriterKey, metric_key, run_key
-from thalweg_tracker.runs.store import write_branches
+from thalweg_tracker.runs.store import BRANCHES, greeted_row, write_branches
 
 PROJECT = "bench"
 START_US = 1_750_000_000_000_000
@@ -79,14 +79,13 @@ class Filler:
 
     def add_runs(self, run_ids: list[str]) -> None:
         """Runs from nothing."""
-        rows = [(PROJECT, run_id, 0, run_key(PROJECT, run_id), START_US) for run_id in run_ids]
-        table = [dict(zip(RUNS.names, row, strict=True)) for row in rows]
-        self._engine.insert("runs", pa.Table.from_pylist(table, schema=RUNS))
+        rows = [greeted_row(PROJECT, Branch(run_id), run_key(PROJECT, run_id), START_US) for run_id in run_ids]
+        self._engine.insert("branches", pa.Table.from_pylist(rows, schema=BRANCHES))
 
     def tell(self, events: Iterable[tuple[str, list[pb.Event]]]) -> None:
         """What the writers of some runs say: that they started, attributes, that they ended."""
         news = [WriterNews(self._writer(run_id), some, {}, some[-1].time_us, sequence=1) for run_id, some in events]
-        self._engine.insert("runs", run_rows(news))
+        self._engine.insert("branches", branch_rows(news))
         self._engine.insert("attributes", attribute_rows(news))
         self._engine.insert("writers", writer_rows(news))
 

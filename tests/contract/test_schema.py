@@ -12,19 +12,14 @@ from thalweg_tracker.engine.migrate import migrate, pending, shipped
 from thalweg_tracker.errors import EngineError
 from thalweg_tracker.ingest.assemble import POINTS, STATS
 from thalweg_tracker.ingest.events import ATTRIBUTES, WRITERS
+from thalweg_tracker.lineage.chain import Branch, extend, root
+from thalweg_tracker.lineage.tree import Origin
+from thalweg_tracker.model.keys import run_key
+from thalweg_tracker.runs.store import BRANCHES, greeted_row, read_lineage, write_branches
 
 BIG = 2**64 - 1
 LATE = 7_258_118_399_999_999  # 2199-12-31, in microseconds
 NAMES = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
-RUNS = pa.schema(
-    [
-        ("project", pa.string()),
-        ("run_id", pa.string()),
-        ("branch", pa.uint32()),
-        ("run", pa.uint64()),
-        ("created_at", pa.timestamp("us", "UTC")),
-    ]
-)
 STATS_OF_A_SERIES = """SELECT
     groupBitOr(flags) AS flags, min(first_step) AS first_step, max(last_step) AS last_step,
     toUnixTimestamp64Micro(max(last_time)) AS last_time,
@@ -52,7 +47,7 @@ def test_migrating_an_empty_database(engine: Engine) -> None:
     """Migrating applies everything in order, makes every table and says what it did."""
     assert migrate(engine) == shipped()
     assert {"migrations", "points", "series_stats", "series_stats_feed", "series_stats_view"} <= tables(engine)
-    assert {"metric_names", "runs", "writers", "attributes"} <= tables(engine)
+    assert {"metric_names", "branches", "writers", "attributes"} <= tables(engine)
 
 
 def test_migrating_twice(migrated: Engine) -> None:
@@ -263,16 +258,22 @@ def test_attributes(migrated: Engine) -> None:
     assert all(map(math.isnan, found["number"].to_pylist()))
 
 
-def test_names_and_runs(migrated: Engine) -> None:
-    """A name or a run that is registered twice is there once, a run since its first time."""
+def test_names_and_branches(migrated: Engine) -> None:
+    """Each is there once, however often it is registered: a branch since its first time, beside it its origin."""
     name = {"project": "größe", "metric": BIG, "name": "a/b\\c"}
-    run = {"project": "p", "run_id": "it's", "branch": 2**32 - 1, "run": BIG, "created_at": 2}
+    branch = Branch("it's", 2**32 - 1)
+    key = run_key("p", "it's", 2**32 - 1)
+    parent = Branch("parent")
+    origin = Origin(branch, "fork", "parent", 0, 7.5, "", 5)
     for time in (2, 1, 3):
         migrated.insert("metric_names", pa.Table.from_pylist([name], schema=NAMES))
-        migrated.insert("runs", pa.Table.from_pylist([{**run, "created_at": time}], schema=RUNS))
+        row = greeted_row("p", branch, key, time)
+        migrated.insert("branches", pa.Table.from_pylist([row], schema=BRANCHES))
+        write_branches(migrated, "p", [(origin, extend(root(parent), 7.5, branch))], version=time)
     assert migrated.query("SELECT * FROM metric_names FINAL").to_pylist() == [name]
-    found = migrated.query("SELECT * FROM runs FINAL")
-    assert found.schema.equals(RUNS)
-    assert found.set_column(4, "created_at", found["created_at"].cast(pa.int64())).to_pylist() == [
-        {**run, "created_at": 1}
-    ]
+    found = migrated.query("SELECT * FROM branches FINAL ORDER BY has_origin")
+    assert found.schema.equals(BRANCHES)
+    greeted, began = found.set_column(5, "created_at", found["created_at"].cast(pa.int64())).to_pylist()
+    assert greeted == greeted_row("p", branch, key, 1)
+    assert (began["version"], began["created_at"], began["run"], began["fork_step"]) == (3, 5, key, 7.5)
+    assert read_lineage(began) == extend(root(parent), 7.5, branch)

@@ -19,7 +19,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock
-from thalweg_tracker.ingest.events import WriterNews, attribute_rows, run_rows, writer_rows
+from thalweg_tracker.ingest.events import WriterNews, attribute_rows, branch_rows, writer_rows
 from thalweg_tracker.model import limits
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ class Committer:
                 self._engine.insert(table, part)
         news = [submission.news for submission in group]
         saved = checkpoint_rows((one.writer.project, one.writer.run, event) for one in news for event in one.events)
-        for table, more in (("runs", run_rows(news)), ("attributes", attribute_rows(news)), ("checkpoints", saved)):
+        told = {"branches": branch_rows(news), "attributes": attribute_rows(news), "checkpoints": saved}
+        for table, more in told.items():
             if more.num_rows:
                 self._engine.insert(table, more)
         self._engine.insert("writers", writer_rows(news))

@@ -1,4 +1,4 @@
-"""Events and counters to rows of `attributes` and `writers`. Pure."""
+"""Events and counters to rows of `attributes`, `branches` and `writers`. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,10 @@ import pyarrow as pa
 
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.ingest.decode import Writer
+from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.runs.attributes import ATTRIBUTES, as_number
+from thalweg_tracker.runs.store import BRANCHES, greeted_row
 
-RUNS: Final = pa.schema(
-    [
-        ("project", pa.string()),
-        ("run_id", pa.string()),
-        ("branch", pa.uint32()),
-        ("run", pa.uint64()),
-        ("created_at", pa.timestamp("us", "UTC")),
-    ]
-)
 WRITERS: Final = pa.schema(
     [
         ("project", pa.string()),
@@ -75,21 +68,15 @@ def attribute_rows(news: Iterable[WriterNews]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=ATTRIBUTES)
 
 
-def run_rows(news: Iterable[WriterNews]) -> pa.Table:
-    """When runs began, by their writers' own word: a run that is delivered later has begun before it came."""
+def branch_rows(news: Iterable[WriterNews]) -> pa.Table:
+    """When branches began, by their writers' own word: one that is delivered later has begun before it came."""
     rows = [
-        {
-            "project": item.writer.project,
-            "run_id": item.writer.run_id,
-            "branch": item.writer.branch,
-            "run": item.writer.run,
-            "created_at": event.time_us,
-        }
-        for item in news
-        for event in item.events
+        greeted_row(writer.project, Branch(writer.run_id, writer.branch), writer.run, event.time_us)
+        for writer, events in ((item.writer, item.events) for item in news)
+        for event in events
         if event.WhichOneof("kind") == "started"
     ]
-    return pa.Table.from_pylist(rows, schema=RUNS)
+    return pa.Table.from_pylist(rows, schema=BRANCHES)
 
 
 def writer_rows(news: Iterable[WriterNews]) -> pa.Table:

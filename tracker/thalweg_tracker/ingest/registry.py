@@ -15,11 +15,11 @@ from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.ingest.decode import Greeting, Writer
-from thalweg_tracker.ingest.events import RUNS
+from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey
 from thalweg_tracker.runs.branches import Branches
-from thalweg_tracker.runs.store import Registered
+from thalweg_tracker.runs.store import BRANCHES, Registered, greeted_row
 from thalweg_tracker.sql import load
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
@@ -137,14 +137,9 @@ class Registry:
                     "run_collision",
                     f"cannot take run {writer.run_id}: its key is that of another run. Choose another run_id.",
                 )
-        row = {
-            "project": [writer.project],
-            "run_id": [writer.run_id],
-            "branch": [writer.branch],
-            "run": [writer.run],
-            "created_at": [time_us],
-        }
-        self._engine.insert("runs", pa.table(row, schema=RUNS))
+        branch = Branch(writer.run_id, writer.branch)
+        row = greeted_row(writer.project, branch, writer.run, time_us)
+        self._engine.insert("branches", pa.Table.from_pylist([row], schema=BRANCHES))
         with self._lock:
             if len(self._runs) >= limits.KNOWN_NAMES_MAX:
                 self._runs.clear()

@@ -48,7 +48,7 @@ _SEEN: Final = (
 )
 _IN_PART: Final = "(NOT has({host:Array(UInt64)}, s.metric) AND (s.last_step > l.upto OR s.first_step <= l.after))"
 _FEW: Final = 2000
-_OF_PROJECT: Final = "s.run IN (SELECT run FROM runs WHERE project = {project:String})"
+_OF_PROJECT: Final = "s.run IN (SELECT run FROM branches WHERE project = {project:String})"
 _UNMARKED: Final = """(view, s.metric) NOT IN (SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip(
     {marked_views:Array(UInt64)}, {marked_metrics:Array(UInt64)})) AS pair))"""
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from thalweg_tracker.engine.answers import rows_of
 from thalweg_tracker.engine.contract import Engine, Parameters
-from thalweg_tracker.engine.together import together
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segments
 from thalweg_tracker.lineage.tree import START, Kind
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey, run_key
-from thalweg_tracker.runs.store import read_lineages
+from thalweg_tracker.runs.store import read_lineage, read_lineages
 from thalweg_tracker.sql import load
+
+_SHORT: Final = 32
+"""Lineages up to this length come with the origins; of others the end does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,11 @@ class RunView:
 
 def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Sequence[RunRef] = ()) -> list[RunView]:
     """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`."""
-    found = _read_origins(engine, project, [*refs, *also])
+    found, lineages = _read_origins(engine, project, [*refs, *also])
     present = [ref for ref in also if ref.run_id in found and (ref.branch is None or ref.branch in found[ref.run_id])]
     chosen = [_choose(project, ref, found.get(ref.run_id, {})) for ref in (*refs, *present)]
     forked = [branch for branch in chosen if found[branch.run_id][branch.number].parent is not None]
-    lineages = read_lineages(engine, project, forked)
+    lineages |= read_lineages(engine, project, [branch for branch in forked if branch not in lineages])
     return [
         view_of(
             project,
@@ -86,28 +87,34 @@ def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Se
     ]
 
 
-def _read_origins(engine: Engine, project: str, refs: Sequence[RunRef]) -> dict[str, dict[int, BranchOrigin]]:
-    """How the branches of some runs began, by run and number."""
+def _read_origins(
+    engine: Engine, project: str, refs: Sequence[RunRef]
+) -> tuple[dict[str, dict[int, BranchOrigin]], dict[Branch, Lineage]]:
+    """How the branches of some runs began, by run and number; and those of their lineages that are short."""
     where: Parameters = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in refs))}
-    read = (partial(engine.query, load(name), where, limits.QUERY_TIMEOUT_S) for name in ("runs_named", "origins"))
-    rows = [row for answer in together(*read) for row in rows_of(answer)]
+    rows = rows_of(engine.query(load("origins"), where, limits.QUERY_TIMEOUT_S))
     found: dict[str, dict[int, BranchOrigin]] = {}
-    # What tells of an origin comes last, and stands; of the others the earliest time does.
-    for row in sorted(rows, key=lambda row: (row["version"], -row["created_at"].timestamp())):
+    lineages: dict[Branch, Lineage] = {}
+    for row in sorted(rows, key=lambda row: (row["has_origin"], row["version"])):  # an origin comes last, and stands
         branches = found.setdefault(row["run_id"], {})
         before = branches.get(row["branch"])
         since = row["created_at"] if before is None else min(before.known_since, row["created_at"])
-        branches[row["branch"]] = _origin(row, since)
-    return found
+        tail = read_lineage(row)
+        branches[row["branch"]] = _origin(row, tail, since)
+        branch = Branch(row["run_id"], row["branch"])
+        lineages.pop(branch, None)
+        if 0 < len(tail) <= _SHORT:
+            lineages[branch] = tail
+    return found, lineages
 
 
-def _origin(row: dict[str, Any], known_since: datetime) -> BranchOrigin:
-    has_parent = bool(row["parent_run_id"])
+def _origin(row: dict[str, Any], tail: Lineage, known_since: datetime) -> BranchOrigin:
+    above = tail[-2] if len(tail) > 1 else None
     return BranchOrigin(
         branch=row["branch"],
         kind=row["kind"] or START,
-        parent=Branch(row["parent_run_id"], row["parent_branch"]) if has_parent else None,
-        fork_step=row["fork_step"] if has_parent else None,
+        parent=above.branch if above else None,
+        fork_step=above.upto if above else None,
         created_at=row["created_at"],
         known_since=known_since,
     )

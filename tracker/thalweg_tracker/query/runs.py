@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from thalweg_tracker.engine.answers import rows_of
@@ -139,7 +140,7 @@ def attributes_of(engine: Engine, view: RunView) -> list[dict[str, str]]:
     found = engine.query(load("run_attributes"), where, limits.QUERY_TIMEOUT_S)
     layers: dict[int, dict[str, str]] = {key: {} for key in keys}
     columns = (found[name].to_pylist() for name in ("run", "path", "json"))
-    for key, path, text in zip(*columns, strict=True):
+    for key, path, text in sorted(zip(*columns, strict=True), key=itemgetter(1)):
         layers[key][path] = text
     return [layers[key] for key in keys]
 

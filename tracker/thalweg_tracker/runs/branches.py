@@ -23,6 +23,7 @@ from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import START, CycleError, Origin, TooDeepError
 from thalweg_tracker.model.keys import WriterKey, run_key
 from thalweg_tracker.runs.store import (
+    REPAIR,
     Known,
     Registered,
     children_since,
@@ -33,8 +34,6 @@ from thalweg_tracker.runs.store import (
 )
 from thalweg_tracker.sql import load
 
-_REPAIR: Final = 1 << 62
-"""Versions below it are of registrations, and fall with time: the first stands. Those above are of repairs."""
 _TRIES: Final = 20
 _one_by_one = threading.Lock()
 """Held from the choice of a version to the reading of which row stands, over all engines of the process."""
@@ -119,7 +118,7 @@ class Branches:
         parent = above[-1].branch
         origin = Origin(Branch(run_id), "fork", parent.run_id, parent.number, step, "", began_us)
         lineage = extended(above, origin)
-        write_branches(self._engine, project, [(origin, lineage)], _REPAIR - _now_us())
+        write_branches(self._engine, project, [(origin, lineage)], REPAIR - _now_us())
 
         def check() -> None:
             if load_named(self._engine, project, [origin.branch, parent]).is_wrong_about(origin.branch):
@@ -179,7 +178,7 @@ class Branches:
         """Whether branch 0 has points of its own at or before a step, which a fork there would hide."""
         where: Parameters = {"project": project, "runs": [run_key(project, run_id)]}
         rows = self._engine.query(load("run_last_step"), where).to_pylist()
-        return any(row["first_step"] <= step for row in rows)
+        return any(row["first_step"] <= min(step, row["last_step"]) for row in rows)
 
     def _has_written(self, project: str, branch: Branch, rank: int) -> bool:
         key = run_key(project, branch.run_id, branch.number)
@@ -194,7 +193,7 @@ class Branches:
         numbers = [one.number for one in named]
         since_us = origin.created_us if origin.kind == "rewind" else 0
         with _one_by_one:
-            write_branches(self._engine, project, [(origin, lineage)], _REPAIR - _now_us())
+            write_branches(self._engine, project, [(origin, lineage)], REPAIR - _now_us())
             children = children_since(self._engine, project, branch.run_id, since_us)
             if origin.parent_branch is not None and not children:  # nobody else is concerned
                 known = load_named(self._engine, project, named)
@@ -212,7 +211,7 @@ class Branches:
         came between the reading and the writing has built on what was wrong.
         """
         for _ in range(_TRIES):
-            version = _REPAIR + _now_us()  # of the time of reading: who has read more wins
+            version = REPAIR + _now_us()  # of the time of reading: who has read more wins
             known = load_known(self._engine, project, None)
             wrong = []
             for origin in known.origins:

@@ -1,4 +1,4 @@
-"""Rows of the table `branches`: how branches began, and their lineages.
+"""Rows of the table `branches`: since when writers greeted, how branches began, and their lineages.
 
 A run that is restarted all day has thousands of branches with long lineages: only those that are needed are read.
 """
@@ -24,13 +24,14 @@ BRANCHES: Final = pa.schema(
         ("project", pa.string()),
         ("run_id", pa.string()),
         ("branch", pa.uint32()),
+        ("has_origin", pa.uint8()),
         ("run", pa.uint64()),
+        ("created_at", pa.timestamp("us", "UTC")),
         ("kind", pa.string()),
         ("parent_run_id", pa.string()),
         ("parent_branch", pa.int64()),
         ("fork_step", pa.float64()),
         ("attempt", pa.string()),
-        ("created_at", pa.timestamp("us", "UTC")),
         ("lineage_run_id", pa.list_(pa.string())),
         ("lineage_branch", pa.list_(pa.uint32())),
         ("lineage_run", pa.list_(pa.uint64())),
@@ -38,6 +39,8 @@ BRANCHES: Final = pa.schema(
         ("version", pa.uint64()),
     ]
 )
+REPAIR: Final = 1 << 62
+"""Versions below it fall with time: of greetings and registrations the first stands. Those above are of repairs."""
 _NEWEST: Final = -1
 """`parent_branch` of an origin that names none."""
 
@@ -186,16 +189,39 @@ def as_row(project: str, origin: Origin, lineage: Lineage, version: int) -> dict
         "project": project,
         "run_id": branch.run_id,
         "branch": branch.number,
+        "has_origin": 1,
         "run": run_key(project, branch.run_id, branch.number),
+        "created_at": origin.created_us,
         "kind": origin.kind,
         "parent_run_id": origin.parent_run_id,
         "parent_branch": _NEWEST if origin.parent_branch is None else origin.parent_branch,
         "fork_step": origin.step,
         "attempt": origin.attempt,
-        "created_at": origin.created_us,
         "lineage_run_id": [one.branch.run_id for one in lineage],
         "lineage_branch": [one.branch.number for one in lineage],
         "lineage_run": [run_key(project, one.branch.run_id, one.branch.number) for one in lineage],
         "lineage_upto": [one.upto for one in lineage],
         "version": version,
+    }
+
+
+def greeted_row(project: str, branch: Branch, key: RunKey, since_us: int) -> dict[str, Any]:
+    """A row of BRANCHES: writers of a branch are there since a time."""
+    return {
+        "project": project,
+        "run_id": branch.run_id,
+        "branch": branch.number,
+        "has_origin": 0,
+        "run": key,
+        "created_at": since_us,
+        "kind": "",
+        "parent_run_id": "",
+        "parent_branch": _NEWEST,
+        "fork_step": 0.0,
+        "attempt": "",
+        "lineage_run_id": [],
+        "lineage_branch": [],
+        "lineage_run": [],
+        "lineage_upto": [],
+        "version": max(REPAIR - since_us, 0),
     }

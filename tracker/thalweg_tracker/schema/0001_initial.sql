@@ -93,17 +93,33 @@ CREATE TABLE run_metrics
 ENGINE = ReplacingMergeTree
 ORDER BY (run, name);
 
--- Runs, one row a branch. `run` is the key that points carry.
-CREATE TABLE runs
+-- Branches of runs: `run` is the key that points carry. One row tells that its writers greeted, since the first of them, and one
+-- how it began, of those that continue another or were named by their launcher (`has_origin`).
+-- `lineage_*` is the way from the root to the branch itself: the points of the i-th with upto[i - 1] < step <= upto[i] are
+-- seen from here. It is stored, so that reading walks no ancestors, and written again when an ancestor comes later.
+-- The greatest `version` stands: of greetings the earliest, of registrations the first, then the latest repair.
+CREATE TABLE branches
 (
-    project    String,
-    run_id     String,
-    branch     UInt32,
-    run        SimpleAggregateFunction(max, UInt64),
-    created_at SimpleAggregateFunction(min, DateTime64(6, 'UTC'))
+    project         String,
+    run_id          String,
+    branch          UInt32,
+    has_origin      UInt8,
+    run             UInt64,
+    created_at      DateTime64(6, 'UTC'),
+    kind            String,
+    parent_run_id   String,
+    parent_branch   Int64,
+    fork_step       Float64,
+    attempt         String,
+    lineage_run_id  Array(String),
+    lineage_branch  Array(UInt32),
+    lineage_run     Array(UInt64),
+    lineage_upto    Array(Float64),
+    version         UInt64
 )
-ENGINE = AggregatingMergeTree
-ORDER BY (project, run_id, branch);
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (project, run_id, branch, has_origin)
+SETTINGS index_granularity = 256;
 
 -- Writing processes: began, last heard of, ended, highest sequence committed, counters, and the steps of their points but for
 -- those of the host: inf and -inf where there are none. `ended` is JSON that begins with its time, so
@@ -126,7 +142,8 @@ CREATE TABLE writers
     last_step    SimpleAggregateFunction(max, Float64)
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (project, run, writer, rank);
+ORDER BY (project, run, writer, rank)
+SETTINGS index_granularity = 256;
 
 -- Attributes of runs: a JSON value at a path. `number` is the value where it is a number, for filters; NaN
 -- where it is not. Empty `json`: the attribute was removed.

@@ -4,4 +4,4 @@ SELECT
     toUnixTimestamp64Micro(created_at) AS created_us,
     lineage_run_id, lineage_branch, lineage_upto, version
 FROM branches
-WHERE project = {project:String} AND run_id IN {run_ids:Array(String)} AND branch IN {numbers:Array(UInt32)}
+PREWHERE has_origin AND project = {project:String} AND run_id IN {run_ids:Array(String)} AND branch IN {numbers:Array(UInt32)}

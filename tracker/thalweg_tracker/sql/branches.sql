@@ -8,5 +8,5 @@ SELECT
     if(is_wanted, b.lineage_branch, []) AS lineage_branch,
     if(is_wanted, b.lineage_upto, []) AS lineage_upto
 FROM branches AS b FINAL
-WHERE project = {project:String} AND ({all:Bool} OR run_id IN {run_ids:Array(String)})
+WHERE has_origin AND project = {project:String} AND ({all:Bool} OR run_id IN {run_ids:Array(String)})
 ORDER BY created_at, run_id, branch

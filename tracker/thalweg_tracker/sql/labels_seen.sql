@@ -4,5 +4,5 @@ FROM
 (
     SELECT run AS key, path, json, time FROM attributes WHERE project = {project:String} AND path IN {paths:Array(String)}
 ) AS a
-INNER JOIN (SELECT DISTINCT run_id, run AS key FROM known_branches WHERE project = {project:String}) AS b ON a.key = b.key
+INNER JOIN (SELECT DISTINCT run_id, run AS key FROM branches WHERE project = {project:String}) AS b ON a.key = b.key
 GROUP BY run_id

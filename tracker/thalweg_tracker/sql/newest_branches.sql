@@ -7,12 +7,7 @@ FROM
         max((branch > 0, if(has_origin, began, toDateTime64(0, 6, 'UTC')), branch, run)) AS newest,
         min(began) AS created_at,
         groupUniqArray(run) AS keys
-    FROM
-    (
-        SELECT run_id, branch, run, created_at AS began, false AS has_origin FROM runs WHERE project = {project:String}
-        UNION ALL
-        SELECT run_id, branch, run, created_at AS began, true AS has_origin FROM branches FINAL WHERE project = {project:String}
-    )
+    FROM (SELECT run_id, branch, run, created_at AS began, has_origin FROM branches FINAL WHERE project = {project:String})
     GROUP BY run_id
     SETTINGS group_by_two_level_threshold = 0, group_by_two_level_threshold_bytes = 0
 )

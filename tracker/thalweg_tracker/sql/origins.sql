@@ -1,6 +1,9 @@
--- How the branches of some runs began, without lineages. One may come several times: the greatest version stands.
+-- How the branches of some runs began, and since when their writers greeted. One may come several times: the greatest version stands.
+-- Of lineages the last 33.
 SELECT
-    run_id, branch, created_at, kind,
-    lineage_run_id[-2] AS parent_run_id, lineage_branch[-2] AS parent_branch, fork_step, version
-FROM branches
-WHERE project = {project:String} AND run_id IN {run_ids:Array(String)}
+    run_id, branch, has_origin, created_at, kind, version,
+    arraySlice(b.lineage_run_id, -33) AS lineage_run_id,
+    arraySlice(b.lineage_branch, -33) AS lineage_branch,
+    arraySlice(b.lineage_upto, -33) AS lineage_upto
+FROM branches AS b
+PREWHERE project = {project:String} AND run_id IN {run_ids:Array(String)}

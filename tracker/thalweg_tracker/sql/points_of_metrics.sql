@@ -2,4 +2,4 @@
 SELECT count() AS points
 FROM points
 WHERE metric IN {metrics:Array(UInt64)} AND run IN (
-    SELECT run FROM known_branches WHERE project = {project:String} AND ({all:Bool} OR run_id IN {run_ids:Array(String)}))
+    SELECT run FROM branches WHERE project = {project:String} AND ({all:Bool} OR run_id IN {run_ids:Array(String)}))

@@ -6,7 +6,7 @@ SELECT
 FROM
 (
     SELECT project, run_id, min(created_at) AS created_at
-    FROM known_branches
+    FROM branches
     WHERE project > {after:String}
     GROUP BY project, run_id
 )

@@ -1,5 +1,4 @@
 -- Attributes as they stand of some branches, each for itself. Empty `json`: removed there.
 SELECT run, path, json
 FROM attributes FINAL
-WHERE project = {project:String} AND run IN {runs:Array(UInt64)}
-ORDER BY path
+PREWHERE project = {project:String} AND run IN {runs:Array(UInt64)}

@@ -5,7 +5,7 @@ FROM
 (
     SELECT run
     FROM series_stats
-    WHERE metric IN {metrics:Array(UInt64)} AND run IN (SELECT run FROM runs WHERE project = {project:String})
+    WHERE metric IN {metrics:Array(UInt64)} AND run IN (SELECT run FROM branches WHERE project = {project:String})
     GROUP BY run, metric
     HAVING bitTest(groupBitOr(flags), 2) OR min(writer) < max(writer)
 )

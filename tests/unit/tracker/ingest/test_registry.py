@@ -19,9 +19,11 @@ from thalweg_tracker.errors import EngineBusyError, RejectedError
 from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model.keys import metric_key, run_key
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.runs.branches import Branches
+from thalweg_tracker.runs.store import BRANCHES, greeted_row
 
 NO_NAMES = pa.table({"metric": pa.array([], pa.uint64()), "name": pa.array([], pa.string())})
 
@@ -96,18 +98,13 @@ def test_a_failed_registration_is_not_remembered(table: str) -> None:
 def test_a_run_whose_key_is_taken_is_refused(engine: Engine) -> None:
     """The writer is told to choose another run_id; the run that has the key is untouched."""
     greeting = decode_hello(wire.hello("victim", project="taken"))
-    row = {
-        "project": ["taken"],
-        "run_id": ["somebody else"],
-        "branch": pa.array([0], pa.uint32()),
-        "run": pa.array([run_key("taken", "victim")], pa.uint64()),
-        "created_at": pa.array([1], pa.timestamp("us", "UTC")),
-    }
-    engine.insert("runs", pa.table(row))
+    row = greeted_row("taken", Branch("somebody else"), run_key("taken", "victim"), 1)
+    engine.insert("branches", pa.Table.from_pylist([row], schema=BRANCHES))
     with pytest.raises(RejectedError) as caught:
         Registry(engine).place(greeting, wire.START_US)
     assert caught.value.code == "run_collision"
-    assert engine.query("SELECT run_id FROM runs WHERE project = 'taken'")["run_id"].to_pylist() == ["somebody else"]
+    found = engine.query("SELECT run_id FROM branches WHERE project = 'taken'")
+    assert found["run_id"].to_pylist() == ["somebody else"]
 
 
 def test_a_run_is_registered_once(engine: Engine) -> None:
@@ -116,7 +113,7 @@ def test_a_run_is_registered_once(engine: Engine) -> None:
     registry = Registry(engine)
     for registering, rows in ((registry, 1), (registry, 1), (Registry(engine), 2)):
         registering.place(greeting, wire.START_US)
-        found = engine.query("SELECT count() AS n FROM runs WHERE project = 'once'")
+        found = engine.query("SELECT count() AS n FROM branches WHERE project = 'once'")
         assert 1 <= found["n"].to_pylist()[0] <= rows
 
 
@@ -146,7 +143,8 @@ def test_writers_are_placed_by_what_they_say(engine: Engine) -> None:
         assert placed(registry, "f", 6) == (0, 3.0)
         assert placed(registry, "n", 7, origin=nothing) == (1, -math.inf)
         assert placed(registry, "s", 8, origin=pb.Origin(kind=pb.Origin.START, attempt="x")) == (0, -math.inf)
-    sql = "SELECT DISTINCT run_id, branch FROM runs WHERE project = 'placed' ORDER BY run_id, branch"
+    sql = """SELECT DISTINCT run_id, branch FROM branches
+        WHERE project = 'placed' AND NOT has_origin ORDER BY run_id, branch"""
     found = [(row["run_id"], row["branch"]) for row in engine.query(sql).to_pylist()]
     assert found == [("f", 0), ("n", 1), ("r", 0), ("r", 1), ("r", 2), ("s", 0)]
 

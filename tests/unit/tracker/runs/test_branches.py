@@ -122,7 +122,7 @@ def wanted_lineages(made: Sequence[Claim]) -> dict[str, list[tuple[str, float]]]
 def stored_lineages(engine: Engine, project: str) -> dict[str, list[tuple[str, float]]]:
     """The same from the database."""
     sql = """SELECT run_id, branch, attempt, lineage_run_id, lineage_branch, lineage_upto
-        FROM branches FINAL WHERE project = {project:String}"""
+        FROM branches FINAL WHERE has_origin AND project = {project:String}"""
     rows = engine.query(sql, {"project": project}).to_pylist()
     attempts: dict[tuple[str, int], str] = defaultdict(str)
     attempts.update({(row["run_id"], row["branch"]): row["attempt"] for row in rows})
