@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from thalweg_tracker.engine.contract import NO_PARAMETERS, Engine, Parameters
+from thalweg_tracker.engine.contract import NO_PARAMETERS, Engine, Key, Lookup, Parameters, Rows
 
 
 @dataclass(slots=True)
@@ -99,6 +99,12 @@ class Recorder:
         """See contract."""
         with self._asked(Statement(self._engine, sql, parameters, (timeout_s, max_rows_to_read), True)):
             yield from self._engine.stream(sql, parameters, timeout_s, max_rows_to_read)
+
+    def look_up(
+        self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
+    ) -> Mapping[Key, Rows]:
+        """See contract. Is not recorded: mostly it asks nothing."""
+        return self._engine.look_up(lookup, project, keys, timeout_s)
 
     def execute(self, sql: str) -> None:
         """See contract."""

@@ -21,7 +21,7 @@ from thalweg_tracker.model.keys import metric_key, run_key
 from thalweg_tracker.objects.keys import comparable
 from thalweg_tracker.query.checkpoint_advice import observe
 from thalweg_tracker.query.checkpoint_values import read_values
-from thalweg_tracker.query.checkpoints import find_steps, read_manifests, read_texts, walk
+from thalweg_tracker.query.checkpoints import NO_TEXTS, find_steps, read_texts, read_told, walk
 from thalweg_tracker.query.lineage import RunView, view_of
 from thalweg_tracker.sql import load
 from thalweg_tracker.upkeep.verify import CHECKS
@@ -98,7 +98,9 @@ def test_what_they_tell(filled: Engine) -> None:
         35.0: ({"a.b": 2.5, "text": "1"}, {}),
         25.0: ({}, {"é": [1]}),
     }
-    manifest = read_manifests(filled, "p", Place(ROOT, 20.0))["full", 0]
+    for place in (one.place for one in found):
+        assert read_told(filled, "p", place).texts == texts.get(place, NO_TEXTS)
+    manifest = read_told(filled, "p", Place(ROOT, 20.0)).manifests["full", 0]
     assert (manifest.uri, manifest.files) == ("s3://b/20/", ({"path": "20 'x'\\", "size_bytes": 3, "digest": ""},))
 
 

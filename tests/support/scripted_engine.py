@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
+from thalweg_tracker.engine.contract import NO_PARAMETERS, Key, Lookup, Parameters, Rows
+from thalweg_tracker.engine.lookups import look_up
 from thalweg_tracker.errors import EngineError
 
 
@@ -77,6 +78,12 @@ class ScriptedEngine:
         yield from self.batches
         if self.fails_after_batches is not None:
             raise self.fails_after_batches
+
+    def look_up(
+        self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
+    ) -> Mapping[Key, Rows]:
+        """What a query for it gives."""
+        return look_up(self.query, lookup, project, keys)
 
     def execute(self, sql: str) -> None:
         """Nothing."""

@@ -7,6 +7,7 @@ encoded delays no ack.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -108,6 +109,8 @@ async def _serve(
         serving = Serving(ingest.address if ingest else None, http.address if http else None, engine.describe())
         if isinstance(engine, EmbeddedEngine):
             engine.announce(http=f"http://{serving.http}" if serving.http else None)
+        gc.collect()
+        gc.freeze()  # modules and routes stay: large answers are built faster where collections do not walk them
         on_ready(serving)
         await stop.wait()
         log.info("stopping: taking in what is under way")

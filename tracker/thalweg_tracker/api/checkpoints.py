@@ -103,10 +103,7 @@ def _add_resolve(router: APIRouter, engine: Engine, resolver: Resolver) -> None:
         view = await _view(engine, project, run_id, branch)
         wish = Wish(math.inf if step is None else step, kind or "", best or "", mode)
         found = await resolver.find(view, wish, verify=verify)
-        texts, files = await asyncio.gather(
-            resolver.texts(view, found.checkpoint), resolver.files(view, found.checkpoint)
-        )
-        content = await asyncio.to_thread(_resolved, view, found, texts, files)
+        content = await asyncio.to_thread(_resolved, view, found, await resolver.files(found))
         return Response(content, media_type="application/json")
 
 
@@ -211,9 +208,9 @@ def _kind(kind: KindState) -> models.CheckpointKind:
     )
 
 
-def _resolved(view: RunView, found: Found, texts: Texts, files: Sequence[FileUrl]) -> bytes:
+def _resolved(view: RunView, found: Found, files: Sequence[FileUrl]) -> bytes:
     """A models.ResolvedCheckpoint as JSON. Its files, up to 100,000, by hand: models of them take seconds."""
-    (one,) = _checkpoints(view, [found.checkpoint], {found.checkpoint.place: texts})
+    (one,) = _checkpoints(view, [found.checkpoint], {found.checkpoint.place: found.texts})
     whole = models.ResolvedCheckpoint(
         **one.model_dump(), files=[], skipped=_skipped(found), skipped_more=found.skipped_more
     )

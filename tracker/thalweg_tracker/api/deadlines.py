@@ -7,7 +7,7 @@ is there; other queries end by themselves, at the latest at this limit.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Annotated, Final
 
@@ -16,7 +16,7 @@ from fastapi import Header, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from thalweg_tracker.engine.contract import NO_PARAMETERS, Engine, Parameters
+from thalweg_tracker.engine.contract import NO_PARAMETERS, Engine, Key, Lookup, Parameters, Rows
 from thalweg_tracker.engine.failures import TIMEOUT_EXCEEDED, engine_error
 from thalweg_tracker.model import limits
 
@@ -92,6 +92,12 @@ class TimedEngine:
         if opened is not None:
             opened.append(stream)
         return stream
+
+    def look_up(
+        self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
+    ) -> Mapping[Key, Rows]:
+        """See contract."""
+        return self._engine.look_up(lookup, project, keys, _left_s(timeout_s))
 
     def execute(self, sql: str) -> None:
         """See contract."""

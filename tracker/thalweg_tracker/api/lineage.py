@@ -27,7 +27,6 @@ from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import tree as tree_queries
 from thalweg_tracker.query.lineage import BranchOrigin, RunRef, RunView, find_views, view_of
-from thalweg_tracker.query.metrics import OF_BRANCH
 from thalweg_tracker.query.texts import nest
 from thalweg_tracker.runs.attributes import attribute_table, write_attributes
 from thalweg_tracker.runs.branches import Branches
@@ -56,7 +55,8 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         """
         child = order.run_id or generate_run_id()
         check_label("run_id", child, wire_limits.RUN_ID_MAX_BYTES)
-        parent, *present = find_views(engine, project, [RunRef(run_id, order.branch)], also=[RunRef(child, 0)])
+        also = [RunRef(child, 0)] if order.run_id else []
+        parent, *present = find_views(engine, project, [RunRef(run_id, order.branch)], also=also)
         _refuse_present(present)
         step = _fork_step(order, parent, present, latest_checkpoint)
         now_us = time.time_ns() // 1000
@@ -190,7 +190,7 @@ def _micros(row: Mapping[str, Any]) -> int:
 def _node(row: Mapping[str, Any]) -> dict[str, Any]:
     """A branch as models.TreeNode describes it: a tree may have ten thousand, too many for objects that check."""
     has_parent = row["kind"] != "start"
-    metric = row["metric"] and {name: row["metric"][name] for name in OF_BRANCH}
+    metric = row["metric"]
     if metric and not math.isfinite(sum(metric.values())):
         metric = {name: json_number(value) for name, value in metric.items()}
     return {

@@ -16,13 +16,29 @@ else, tuples above all, to one of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 Scalar = str | int | float | bool
 Parameters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Sequence[float]]
 NO_PARAMETERS: Parameters = {}
+Key = str | int
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A query for rows of one table by keys within a project: nothing but rows inserted with a key changes its answer.
+
+    `by`: the column of the keys, in the table and in the answer. `sql`: with the parameters {project:String} and
+    {keys:Array(...)}.
+    """
+
+    table: str
+    by: str
+    sql: str
 
 
 class Engine(Protocol):
@@ -54,6 +70,14 @@ class Engine(Protocol):
         """The answer in batches, none if it has no rows, in bounded memory. The caller exhausts or closes it.
 
         Limits as with `query`; the time that the caller takes between batches counts. Closing ends the query.
+        """
+
+    def look_up(
+        self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
+    ) -> Mapping[Key, Rows]:
+        """The rows of each key, in the order of the answer, which may be none. They are shared: not to be changed.
+
+        An engine through which all rows are inserted remembers them until a row of their key is.
         """
 
     def execute(self, sql: str) -> None:

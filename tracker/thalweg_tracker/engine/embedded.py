@@ -17,8 +17,9 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,9 +27,10 @@ import chdb
 import pyarrow as pa
 
 from thalweg_tracker.engine.answers import nullable
-from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
+from thalweg_tracker.engine.contract import NO_PARAMETERS, Key, Lookup, Parameters, Rows
 from thalweg_tracker.engine.failures import engine_error
 from thalweg_tracker.engine.literals import parameter_texts, query_settings, quote_identifier, rows_as_json
+from thalweg_tracker.engine.lookups import Memory
 from thalweg_tracker.errors import EngineError, EngineOwnedError
 
 OWNER_FILE: Final = "owner.json"
@@ -46,6 +48,7 @@ class EmbeddedEngine:
         self._data_dir = data_dir
         self._path = str(data_dir / "clickhouse")
         self._idle: deque[Any] = deque()  # as many connections as there ever were calls at once
+        self._memory = Memory()
         self._owner = _take_ownership(data_dir)
         try:
             with _engine_errors():
@@ -58,6 +61,7 @@ class EmbeddedEngine:
         connection: Any = chdb.connect(self._path)  # type: ignore[no-untyped-call]  # chdb has no types
         connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         connection.query(f"USE {DATABASE}")
+        connection.query("SET output_format_arrow_compression_method = 'none'")  # the answers stay in this process
         return connection
 
     @contextmanager
@@ -85,8 +89,11 @@ class EmbeddedEngine:
             data = f"FORMAT JSONEachRow {rows_as_json(rows)}"
         else:
             data = f"SELECT {columns} FROM Python(rows) SETTINGS max_threads = 1"  # noqa: S608  # keeps their order
-        with self._connection() as connection:
-            connection.query(f"INSERT INTO {quote_identifier(table)} ({columns}) {data}")
+        try:
+            with self._connection() as connection:
+                connection.query(f"INSERT INTO {quote_identifier(table)} ({columns}) {data}")
+        finally:
+            self._memory.inserted(table, rows)
 
     def query(
         self,
@@ -122,10 +129,17 @@ class EmbeddedEngine:
             finally:
                 connection.close()
 
+    def look_up(
+        self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
+    ) -> Mapping[Key, Rows]:
+        """See contract. Remembers: nobody else can insert into the folder."""
+        return self._memory.look_up(partial(self.query, timeout_s=timeout_s), lookup, project, keys)
+
     def execute(self, sql: str) -> None:
         """See contract."""
         with self._connection() as connection:
             connection.query(sql)
+        self._memory.forget()
 
     def describe(self) -> str:
         """See contract."""

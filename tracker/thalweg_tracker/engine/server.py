@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -19,9 +20,10 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
 
 from thalweg_tracker.engine.answers import nullable
-from thalweg_tracker.engine.contract import NO_PARAMETERS, Parameters
+from thalweg_tracker.engine.contract import NO_PARAMETERS, Key, Lookup, Parameters, Rows
 from thalweg_tracker.engine.failures import NETWORK_ERROR, SOCKET_TIMEOUT, engine_error
 from thalweg_tracker.engine.literals import between_quotes, parameter_texts, query_settings, quote_identifier
+from thalweg_tracker.engine.lookups import look_up
 from thalweg_tracker.errors import EngineBusyError
 from thalweg_tracker.model.settings import ServerStore
 
@@ -126,6 +128,12 @@ class ServerEngine:
         with _disconnected(self._client(self._store.database)) as client, _engine_errors():
             batches = client.query_arrow_stream(sql, params, settings=settings, field_metadata=False)
             yield from map(nullable, batches)
+
+    def look_up(
+        self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
+    ) -> Mapping[Key, Rows]:
+        """See contract. Remembers nothing: other processes insert too."""
+        return look_up(partial(self.query, timeout_s=timeout_s), lookup, project, keys)
 
     def execute(self, sql: str) -> None:
         """See contract."""

@@ -7,15 +7,18 @@ whatever else is there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, takewhile
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
 from thalweg_tracker.checkpoints.state import Check, Checkpoint, Place, Word, assemble
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import Segment
 from thalweg_tracker.model import limits
 from thalweg_tracker.query.lineage import RunView
@@ -45,6 +48,14 @@ class Manifest:
 
     uri: str
     files: tuple[dict[str, Any], ...]  # path, size_bytes (0: not known), digest
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the shards of a checkpoint told beside their places. `manifests`: by kind and shard, where there are any."""
+
+    manifests: dict[tuple[str, int], Manifest]
+    texts: Texts
 
 
 def walk(
@@ -95,11 +106,13 @@ def _walk_segment(
     engine: Engine, project: str, segment: Segment, before: float, kind: str, rows: int
 ) -> Iterator[Checkpoint]:
     while True:
-        words, is_last = _read_words(engine, project, segment, before, kind, rows)
+        checks, (words, is_last) = together(
+            partial(_read_checks, engine, project, segment, before, kind, rows),
+            partial(_read_words, engine, project, segment, before, kind, rows),
+        )
         if words:
-            low, high = words[-1].place.step, words[0].place.step
-            checks = _read_checks(engine, project, segment, low, high, kind)
-            yield from reversed(assemble(words, checks))
+            low = words[-1].place.step
+            yield from reversed(assemble(words, checks.down_to(low)))
             before = low
         if is_last:
             return
@@ -135,10 +148,48 @@ def _word(segment: Segment, row: dict[str, Any]) -> Word:
     return Word(place=place, is_durable=row.pop("state") == "durable", **row)
 
 
-def _read_checks(engine: Engine, project: str, segment: Segment, low: float, high: float, kind: str) -> list[Check]:
-    where: dict[str, Any] = {"project": project, "run": segment.run, "low": low, "high": high, "kind": kind}
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """What was found of checkpoints, read beside their words: it may end above the lowest of these."""
+
+    found: list[Check]  # the highest step first
+    is_whole: bool
+    read: Callable[[float], _Checks]
+    """All above a step."""
+
+    def down_to(self, low: float) -> list[Check]:
+        """Those at or above a step; of several on a shard the latest comes last."""
+        whole = self if self.is_whole or self.found[-1].place.step < low else self.read(math.nextafter(low, -math.inf))
+        return sorted(whole.found, key=lambda check: check.checked_us)
+
+
+def _read_checks(
+    engine: Engine,
+    project: str,
+    segment: Segment,
+    before: float,
+    kind: str,
+    words: int,
+    *,
+    after: float | None = None,
+) -> _Checks:
+    """Those of about so many words; with `after` all above it."""
+    limit = 2 * words if after is None else 2**62
+    where: dict[str, Any] = {
+        "project": project,
+        "run": segment.run,
+        "after": segment.after if after is None else after,
+        "before": before,
+        "kind": kind,
+        "limit": limit,
+    }
     rows = engine.query(load("checkpoint_checks"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    return [Check(place=Place(segment.run, row.pop("step")), **row) for row in rows]
+    found = [Check(place=Place(segment.run, row.pop("step")), **row) for row in rows]
+    return _Checks(
+        found,
+        len(found) < limit,
+        lambda above: _read_checks(engine, project, segment, before, kind, words, after=above),
+    )
 
 
 def read_texts(engine: Engine, project: str, checkpoints: Sequence[Checkpoint]) -> dict[Place, Texts]:
@@ -160,8 +211,19 @@ def _steps_by_run(checkpoints: Sequence[Checkpoint]) -> Iterator[tuple[Any, set[
         yield run, {place.step for place in places}
 
 
-def read_manifests(engine: Engine, project: str, place: Place) -> dict[tuple[str, int], Manifest]:
-    """The files of one checkpoint by kind and shard, where they were told."""
+def read_told(engine: Engine, project: str, place: Place) -> Told:
+    """What the shards of one checkpoint told."""
     where: dict[str, Any] = {"project": project, "run": place.run, "step": place.step}
-    rows = engine.query(load("checkpoint_files"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-    return {(row["kind"], row["shard"]): Manifest(row["uri"], tuple(orjson.loads(row["files"]))) for row in rows}
+    rows = engine.query(load("checkpoint_told"), where, limits.QUERY_TIMEOUT_S).to_pylist()
+    manifests = {
+        (row["kind"], row["shard"]): Manifest(row["uri"], tuple(orjson.loads(row["files"])))
+        for row in rows
+        if row["files"]
+    }
+    texts = Texts({}, {})
+    for _, shards in groupby(rows, itemgetter("kind")):
+        of_kind = list(shards)
+        for name, into in (("metrics", texts.metrics), ("metadata", texts.metadata)):
+            told = next((row[name] for row in of_kind if row[name]), "{}")  # by the lowest shard that tells any
+            into.update(orjson.loads(told))
+    return Told(manifests, texts)

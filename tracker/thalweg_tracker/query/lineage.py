@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 from thalweg_tracker.engine.answers import rows_of
-from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.engine.contract import Engine, Lookup
 from thalweg_tracker.errors import NotFoundError
 from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segments
 from thalweg_tracker.lineage.tree import START, Kind
@@ -17,6 +18,7 @@ from thalweg_tracker.model.keys import RunKey, run_key
 from thalweg_tracker.runs.store import read_lineage, read_lineages
 from thalweg_tracker.sql import load
 
+_ORIGINS: Final = Lookup("branches", "run_id", load("origins"))
 _SHORT: Final = 32
 """Lineages up to this length come with the origins; of others the end does."""
 
@@ -91,8 +93,9 @@ def _read_origins(
     engine: Engine, project: str, refs: Sequence[RunRef]
 ) -> tuple[dict[str, dict[int, BranchOrigin]], dict[Branch, Lineage]]:
     """How the branches of some runs began, by run and number; and those of their lineages that are short."""
-    where: Parameters = {"project": project, "run_ids": list(dict.fromkeys(ref.run_id for ref in refs))}
-    rows = rows_of(engine.query(load("origins"), where, limits.QUERY_TIMEOUT_S))
+    run_ids = list(dict.fromkeys(ref.run_id for ref in refs))
+    told = engine.look_up(_ORIGINS, project, run_ids, limits.QUERY_TIMEOUT_S)
+    rows = chain.from_iterable(told.values())
     found: dict[str, dict[int, BranchOrigin]] = {}
     lineages: dict[Branch, Lineage] = {}
     for row in sorted(rows, key=lambda row: (row["has_origin"], row["version"])):  # an origin comes last, and stands
@@ -108,7 +111,7 @@ def _read_origins(
     return found, lineages
 
 
-def _origin(row: dict[str, Any], tail: Lineage, known_since: datetime) -> BranchOrigin:
+def _origin(row: Mapping[str, Any], tail: Lineage, known_since: datetime) -> BranchOrigin:
     above = tail[-2] if len(tail) > 1 else None
     return BranchOrigin(
         branch=row["branch"],

@@ -90,22 +90,23 @@ def _known(engine: Engine, view: RunView, names: dict[int, str]) -> dict[int, di
 
 
 def metric_of_branches(engine: Engine, project: str, metric: str) -> dict[int, dict[str, Any]]:
-    """What is known of one metric in each branch of a project, of its own points: by the branch's key."""
+    """OF_BRANCH of one metric in each branch of a project, of its own points: by the branch's key."""
     key = metric_key(metric)
     where: dict[str, Any] = {"project": project, "metrics": [key], "host": []}
     suspects = find_suspects(engine, project, [key])
     if not suspects:
         own = own_facts_sql([(fact, "{key:UInt64}") for fact in OF_BRANCH])
         found = engine.query(own, {**where, "key": key}, limits.QUERY_TIMEOUT_S).rename_columns(["run", *OF_BRANCH])
-        return {row.pop("run"): row for row in found.to_pylist()}
+        return {row.pop("run"): row for row in rows_of(found)}
     marked = [view for view, _ in find_marked(engine, {**where, "over_ranks": []}, suspects, None)]
     asked = {**where, "marked_views": marked, "marked_metrics": [int(key)] * len(marked)}
     known_sql = facts_sql(("last", "min", "max", "argmin", "argmax"), None, has_marked=bool(marked))
     facts = engine.query(known_sql, asked, limits.QUERY_TIMEOUT_S)
-    known = {row["run"]: row for row in facts.to_pylist()}
+    known = {row["run"]: row for row in rows_of(facts)}
     whole = [(run, -math.inf, math.inf) for run in marked]
     stale = _from_points(engine, [(run, int(key)) for run in marked], whole)
-    return known | {row["run"]: _over_segments([row]) for row in stale}
+    known |= {row["run"]: _over_segments([row]) for row in stale}
+    return {run: {name: row[name] for name in OF_BRANCH} for run, row in known.items()}
 
 
 def _from_points(

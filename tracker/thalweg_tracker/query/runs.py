@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from operator import itemgetter
 from typing import Any, Final
 
 from thalweg_tracker.engine.answers import rows_of
-from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.engine.contract import Engine, Lookup, Parameters
 from thalweg_tracker.engine.together import together
 from thalweg_tracker.lineage.chain import inherit
 from thalweg_tracker.model import limits
@@ -19,10 +18,12 @@ from thalweg_tracker.model.keys import RunKey, run_key
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.query.states import NO_LABELS, Labels, States, forks_among, known_time, read_labels
 from thalweg_tracker.query.texts import nest
+from thalweg_tracker.runs.store import OWN_STEPS
 from thalweg_tracker.sql import load
 
 END_OF_TIME_US: Final = 2**62
 _CONFIG: Final = "config."
+_ATTRIBUTES: Final = Lookup("attributes", "run", load("run_attributes"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,8 @@ def get_run(engine: Engine, view: RunView) -> RunDetails:
 def attributes_of(engine: Engine, view: RunView) -> list[dict[str, str]]:
     """What each on the way from the root to a branch has set: JSON by path, empty where it removed one."""
     keys = view.keys
-    where: dict[str, Any] = {"project": view.project, "runs": keys}
-    found = engine.query(load("run_attributes"), where, limits.QUERY_TIMEOUT_S)
-    layers: dict[int, dict[str, str]] = {key: {} for key in keys}
-    columns = (found[name].to_pylist() for name in ("run", "path", "json"))
-    for key, path, text in sorted(zip(*columns, strict=True), key=itemgetter(1)):
-        layers[key][path] = text
-    return [layers[key] for key in keys]
+    found = engine.look_up(_ATTRIBUTES, view.project, keys, limits.QUERY_TIMEOUT_S)
+    return [{row["path"]: row["json"] for row in found[key]} for key in keys]
 
 
 def config_of(layer: Mapping[str, str]) -> dict[str, str]:
@@ -152,13 +148,12 @@ def config_of(layer: Mapping[str, str]) -> dict[str, str]:
 
 def last_step(engine: Engine, view: RunView) -> float | None:
     """Highest step visible of a branch, metrics of the host left out; without own points its fork step at most."""
-    where: dict[str, Any] = {"project": view.project, "runs": [segment.run for segment in view.segments]}
-    rows = rows_of(engine.query(load("run_last_step"), where, limits.QUERY_TIMEOUT_S))
-    found = {row["run"]: row for row in rows}
+    runs = [segment.run for segment in view.segments]
+    found = engine.look_up(OWN_STEPS, view.project, runs, limits.QUERY_TIMEOUT_S)
     for segment in reversed(view.segments):
-        row = found.get(segment.run)
-        if row is not None and row["first_step"] <= segment.upto and row["last_step"] > segment.after:
-            return min(float(row["last_step"]), segment.upto)
+        for row in found[segment.run]:
+            if row["first_step"] <= segment.upto and row["last_step"] > segment.after:
+                return min(float(row["last_step"]), segment.upto)
     return None
 
 

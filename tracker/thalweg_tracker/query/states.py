@@ -44,14 +44,10 @@ class States:
     """What writers said of some branches of a project."""
 
     def __init__(self, engine: Engine, project: str, keys: Sequence[int]) -> None:
-        self._now_s = time.time()
+        self._lost_before_us = int((time.time() - policy.LOST_AFTER_S) * 1e6)
         where = {**_which(project, keys), "lost_before": self._lost_before_us}
         rows = rows_of(engine.query(load("run_states"), where, limits.QUERY_TIMEOUT_S))
         self._rows = {row["run"]: row for row in rows}
-
-    @property
-    def _lost_before_us(self) -> int:
-        return int((self._now_s - policy.LOST_AFTER_S) * 1e6)
 
     def silent(self, keys: Iterable[int]) -> list[int]:
         """Those of which no training process has said anything."""

@@ -23,6 +23,7 @@ from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import START, CycleError, Origin, TooDeepError
 from thalweg_tracker.model.keys import WriterKey, run_key
 from thalweg_tracker.runs.store import (
+    OWN_STEPS,
     REPAIR,
     Known,
     Registered,
@@ -176,8 +177,8 @@ class Branches:
 
     def _has_history(self, project: str, run_id: str, step: float) -> bool:
         """Whether branch 0 has points of its own at or before a step, which a fork there would hide."""
-        where: Parameters = {"project": project, "runs": [run_key(project, run_id)]}
-        rows = self._engine.query(load("run_last_step"), where).to_pylist()
+        key = run_key(project, run_id)
+        rows = self._engine.look_up(OWN_STEPS, project, [key])[key]
         return any(row["first_step"] <= min(step, row["last_step"]) for row in rows)
 
     def _has_written(self, project: str, branch: Branch, rank: int) -> bool:

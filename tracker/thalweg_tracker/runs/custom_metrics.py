@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.contract import Engine, Lookup
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
 from thalweg_tracker.sql import load
@@ -24,6 +24,7 @@ _ROWS: Final = pa.schema(
         ("updated_at", pa.timestamp("us", "UTC")),
     ]
 )
+_OF_PROJECT: Final = Lookup("custom_metrics", "project", load("custom_metrics"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class CustomMetric:
 
 def read_custom_metrics(engine: Engine, project: str) -> dict[str, CustomMetric]:
     """Those of a project, by name, in its order."""
-    rows = engine.query(load("custom_metrics"), {"project": project}, limits.QUERY_TIMEOUT_S).to_pylist()
-    return {row["name"]: CustomMetric(**row) for row in rows}
+    rows = engine.look_up(_OF_PROJECT, project, [project], limits.QUERY_TIMEOUT_S)[project]
+    return {row["name"]: CustomMetric(*(row[name] for name in _ROWS.names[1:])) for row in rows}
 
 
 def write_custom_metric(

@@ -5,13 +5,13 @@ A run that is restarted all day has thousands of branches with long lineages: on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
-from thalweg_tracker.engine.contract import Engine, Parameters
+from thalweg_tracker.engine.contract import Engine, Lookup, Parameters
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.lineage.chain import Ancestor, Branch, Lineage, extend, fork_step, root
 from thalweg_tracker.lineage.tree import START, Kind, Origin, Tree
@@ -39,6 +39,8 @@ BRANCHES: Final = pa.schema(
         ("version", pa.uint64()),
     ]
 )
+OWN_STEPS: Final = Lookup("writers", "run", load("run_last_step"))
+"""First and last step of the own points of branches: inf and -inf of one without."""
 REPAIR: Final = 1 << 62
 """Versions below it fall with time: of greetings and registrations the first stands. Those above are of repairs."""
 _NEWEST: Final = -1
@@ -176,7 +178,7 @@ def _origin(row: dict[str, Any]) -> Origin:
     )
 
 
-def read_lineage(row: dict[str, Any]) -> Lineage:
+def read_lineage(row: Mapping[str, Any]) -> Lineage:
     """A stored lineage, from the three arrays of a row."""
     columns = zip(row["lineage_run_id"], row["lineage_branch"], row["lineage_upto"], strict=True)
     return tuple(Ancestor(Branch(run_id, number), upto) for run_id, number, upto in columns)

@@ -6,7 +6,7 @@ SELECT
     toUnixTimestamp64Micro(c.staged_at) AS staged_us, toUnixTimestamp64Micro(c.saved_at) AS saved_us,
     toUnixTimestamp64Micro(c.time) AS time_us
 FROM checkpoints AS c
-WHERE c.project = {project:String} AND c.run = {run:UInt64}
+PREWHERE c.project = {project:String} AND c.run = {run:UInt64}
     AND c.step > {after:Float64} AND c.step < {before:Float64}
     AND ({kind:String} = '' OR c.kind = {kind:String})
 ORDER BY c.step DESC

@@ -6,4 +6,4 @@ SELECT
     arraySlice(b.lineage_branch, -33) AS lineage_branch,
     arraySlice(b.lineage_upto, -33) AS lineage_upto
 FROM branches AS b
-PREWHERE project = {project:String} AND run_id IN {run_ids:Array(String)}
+PREWHERE project = {project:String} AND run_id IN {keys:Array(String)}

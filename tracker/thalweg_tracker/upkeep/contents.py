@@ -12,7 +12,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.lineage.chain import Segment
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.keys import canonical
-from thalweg_tracker.query.checkpoints import Manifest, read_manifests
+from thalweg_tracker.query.checkpoints import Manifest, read_told
 from thalweg_tracker.query.lineage import RunView
 
 
@@ -35,11 +35,23 @@ class Content:
     is_folder: bool
 
 
-def read_contents(
-    engine: Engine, objects: ObjectStore | None, view: RunView, checkpoint: Checkpoint
-) -> dict[tuple[str, int], Content]:
-    """The contents of the shards of a checkpoint, by kind and number."""
-    manifests = read_manifests(engine, view.project, checkpoint.place)
+Contents = Mapping[tuple[str, int], Content]
+"""Of the shards of a checkpoint, by kind and number."""
+
+
+def read_contents(engine: Engine, objects: ObjectStore | None, view: RunView, checkpoint: Checkpoint) -> Contents:
+    """The contents of a checkpoint."""
+    told = read_told(engine, view.project, checkpoint.place)
+    return contents_of(objects, view, checkpoint, told.manifests)
+
+
+def contents_of(
+    objects: ObjectStore | None,
+    view: RunView,
+    checkpoint: Checkpoint,
+    manifests: Mapping[tuple[str, int], Manifest],
+) -> Contents:
+    """The contents of a checkpoint by its manifests."""
     (segment,) = (one for one in view.segments if one.run == checkpoint.place.run)
     return {
         (part.word.kind, part.word.shard): _content(objects, view.project, segment, part.word, manifests)

@@ -14,9 +14,9 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import NotFoundError, RejectedError
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query.checkpoint_values import default_mode, read_values
-from thalweg_tracker.query.checkpoints import NO_TEXTS, Texts, read_texts, walk
+from thalweg_tracker.query.checkpoints import Texts, read_told, walk
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.upkeep.contents import StoredFile, listed, read_contents
+from thalweg_tracker.upkeep.contents import Contents, StoredFile, contents_of, listed
 from thalweg_tracker.upkeep.verify import Verifier
 
 SKIPPED_MAX: Final = 100
@@ -52,6 +52,8 @@ class Found:
     """A checkpoint, and those that would have come before it, the nearest first, at most SKIPPED_MAX."""
 
     checkpoint: Checkpoint
+    contents: Contents
+    texts: Texts
     skipped: tuple[Checkpoint, ...]
     skipped_more: int
 
@@ -66,48 +68,52 @@ class Resolver:
 
     async def find(self, view: RunView, wish: Wish, *, verify: bool = True) -> Found:
         """The first that is good, looked at before it is handed out. Raises NotFoundError "no_checkpoint"."""
-        one, skipped = await self._search(view, wish, verify=verify)
+        one, skipped, read = await self._search(view, wish, verify=verify)
         if one is None:
             raise _nothing(view, wish, skipped)
-        return Found(one, tuple(skipped[:SKIPPED_MAX]), max(0, len(skipped) - SKIPPED_MAX))
+        if read is None:
+            read = await asyncio.to_thread(self._read, view, one)
+        return Found(one, *read, tuple(skipped[:SKIPPED_MAX]), max(0, len(skipped) - SKIPPED_MAX))
 
     async def latest_step(self, view: RunView) -> float | None:
         """The step of the latest good one; None where none was ever completed.
 
         Raises NotFoundError where there were some, and all are gone: to begin anew would be no answer to that.
         """
-        one, skipped = await self._search(view, Wish(), verify=True)
+        one, skipped, _ = await self._search(view, Wish(), verify=True)
         if one is None and any(other.state in ("missing", "changed") for other in skipped):
             raise _nothing(view, Wish(), skipped)
         return None if one is None else one.place.step
 
-    async def _search(self, view: RunView, wish: Wish, *, verify: bool) -> tuple[Checkpoint | None, list[Checkpoint]]:
-        """The first good one, and what comes before it."""
+    async def _search(
+        self, view: RunView, wish: Wish, *, verify: bool
+    ) -> tuple[Checkpoint | None, list[Checkpoint], tuple[Contents, Texts] | None]:
+        """The first good one, what comes before it, and what it tells, if that was read to look at it."""
         skipped: list[Checkpoint] = []
+        read: tuple[Contents, Texts] | None = None
         candidates = await asyncio.to_thread(_candidates, self._engine, view, wish)
         while (one := await asyncio.to_thread(_next_good, candidates, skipped)) is not None:
             if verify:
-                (one,) = await self._verifier.verify(view, [one])
+                read = await asyncio.to_thread(self._read, view, one)
+                (one,) = await self._verifier.verify(view, [one], contents={one.place: read[0]})
             if one.is_good:
-                return one, skipped
+                return one, skipped, read
             skipped.append(one)
-        return None, skipped
+        return None, skipped, None
 
-    async def texts(self, view: RunView, checkpoint: Checkpoint) -> Texts:
-        """What it tells of itself."""
-        found = await asyncio.to_thread(read_texts, self._engine, view.project, [checkpoint])
-        return found.get(checkpoint.place, NO_TEXTS)
+    def _read(self, view: RunView, checkpoint: Checkpoint) -> tuple[Contents, Texts]:
+        told = read_told(self._engine, view.project, checkpoint.place)
+        return contents_of(self._objects, view, checkpoint, told.manifests), told.texts
 
-    async def files(self, view: RunView, checkpoint: Checkpoint) -> list[FileUrl]:
+    async def files(self, of: Found) -> list[FileUrl]:
         """Its files with URLs to get them from. Raises RejectedError "too_many_files", ObjectStoreError."""
-        contents = await asyncio.to_thread(read_contents, self._engine, self._objects, view, checkpoint)
         found: list[FileUrl] = []
-        for (kind, shard), content in sorted(contents.items()):
+        for (kind, shard), content in sorted(of.contents.items()):
             files = await listed(self._objects, content, FILES_MAX + 1)
             if len(found) + len(files) > FILES_MAX:
                 raise RejectedError(
                     "too_many_files",
-                    f"the checkpoint at step {checkpoint.place.step:g} has more than {FILES_MAX} files",
+                    f"the checkpoint at step {of.checkpoint.place.step:g} has more than {FILES_MAX} files",
                     "Ask for one `kind`.",
                 )
             for at, file in enumerate(files):

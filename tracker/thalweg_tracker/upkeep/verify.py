@@ -11,20 +11,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
 from thalweg_tracker.checkpoints.places import common_folder
-from thalweg_tracker.checkpoints.state import Check, Checkpoint, CheckState, Shard, Word, assemble
+from thalweg_tracker.checkpoints.state import Check, Checkpoint, CheckState, Place, Shard, Word, assemble
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.objects.contract import ObjectInfo, ObjectStore
 from thalweg_tracker.objects.keys import canonical
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.upkeep.contents import Content, StoredFile, read_contents
+from thalweg_tracker.upkeep.contents import Content, Contents, StoredFile, read_contents
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ CHECKS: Final = pa.schema(
         ("checked_at", pa.timestamp("us", "UTC")),
     ]
 )
+NOTHING_READ: Final[Mapping[Place, Contents]] = {}
 AT_ONCE: Final = 32
 """Requests to the store."""
 CHECKPOINTS_AT_ONCE: Final = 8
@@ -79,16 +80,24 @@ class Verifier:
         self._now_us = now_us
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def verify(self, view: RunView, checkpoints: Sequence[Checkpoint], *, keep: bool = True) -> list[Checkpoint]:
+    async def verify(
+        self,
+        view: RunView,
+        checkpoints: Sequence[Checkpoint],
+        *,
+        keep: bool = True,
+        contents: Mapping[Place, Contents] = NOTHING_READ,
+    ) -> list[Checkpoint]:
         """The same checkpoints as they are now. Shards that are staged or deleted are left as they are.
 
-        `keep`: what is new is written down. Raises ObjectStoreError, EngineError.
+        `keep`: what is new is written down. `contents`: those that the caller has read. Raises ObjectStoreError,
+        EngineError.
         """
         places = asyncio.Semaphore(CHECKPOINTS_AT_ONCE)
 
         async def look(checkpoint: Checkpoint) -> list[Shard]:
             async with places:
-                return await self._look(view, checkpoint)
+                return await self._look(view, checkpoint, contents.get(checkpoint.place))
 
         found = await _all(look(checkpoint) for checkpoint in checkpoints)
         if keep:
@@ -111,8 +120,9 @@ class Verifier:
         """A check that counts from now on: later than the word and the check before, whatever the clocks say."""
         return self._check(part, _Found(state, detail))
 
-    async def _look(self, view: RunView, checkpoint: Checkpoint) -> list[Shard]:
-        contents = await asyncio.to_thread(read_contents, self._engine, self._objects, view, checkpoint)
+    async def _look(self, view: RunView, checkpoint: Checkpoint, contents: Contents | None) -> list[Shard]:
+        if contents is None:
+            contents = await asyncio.to_thread(read_contents, self._engine, self._objects, view, checkpoint)
         listings = _Listings(self._objects, self._places) if self._objects else None
         return await _all(
             self._look_at_shard(part, contents[part.word.kind, part.word.shard], listings) for part in checkpoint.parts
