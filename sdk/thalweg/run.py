@@ -260,6 +260,12 @@ class Run:
             time.sleep(_POLL_S)
         return True
 
+    @property
+    def unacknowledged(self) -> int:
+        """Records, such as calls of `log()`, that the server has not acknowledged yet."""
+        recorder = self._recorder
+        return 0 if recorder is None else max(recorder.sequence - recorder.state.acked, 0)
+
     def finish(self, exit_code: int = 0) -> None:
         """Ends the run: "finished" for exit code 0, else "failed". Waits for the ack of a server in reach."""
         self._end(_describe_exit(exit_code))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
@@ -83,7 +84,7 @@ class ScriptedEngine:
         self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
     ) -> Mapping[Key, Rows]:
         """What a query for it gives."""
-        return look_up(self.query, lookup, project, keys)
+        return look_up(partial(self.query, timeout_s=timeout_s), lookup, project, keys)
 
     def execute(self, sql: str) -> None:
         """Nothing."""

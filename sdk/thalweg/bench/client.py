@@ -1,0 +1,104 @@
+"""One client of a load, a process of its own: `python -m thalweg.bench.client ORDER`, which is JSON.
+
+It says `{"ready": ...}` on its standard output when its run is there, begins when a line comes in, and ends with a
+line that tells what it did.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import thalweg
+from thalweg.bench.frames import Frames
+
+_TIMES_MOST: Final = 1_000_000
+_FLUSH_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client is to do. `steps_per_s` 0: as fast as the server takes it, `backlog_points` ahead of it at most."""
+
+    url: str
+    project: str
+    spool_dir: str
+    metrics: int
+    seed: int
+    seconds: float
+    steps_per_s: float
+    backlog_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a client did. `acked_points`: when it stopped logging; afterwards all were."""
+
+    run_id: str
+    steps: int
+    logged_s: float
+    acked_points: int
+    drained_s: float
+    log_p50_us: float
+    log_p99_us: float
+    max_resident_mb: float
+
+
+def carry_out(order: Order) -> Done:
+    """Logs for the time given, and waits until all is acknowledged. Raises TimeoutError."""
+    frames = Frames.of(order.metrics, order.seed)
+    rows = frames.rows
+    run = thalweg.init(
+        project=order.project, url=order.url, spool_dir=Path(order.spool_dir), system_interval_s=0, tags=["bench"]
+    )
+    if not run.flush(_FLUSH_S):
+        raise TimeoutError(f"the server did not answer within {_FLUSH_S:g} s")
+    print(json.dumps({"ready": run.run_id}), flush=True)
+    sys.stdin.readline()
+    before = run.unacknowledged
+    took_ns: list[int] = []
+    clock, pool = time.perf_counter_ns, len(rows)
+    records_ahead = max(order.backlog_points // order.metrics, 2)
+    begin = time.perf_counter()
+    step = 0
+    while (elapsed := time.perf_counter() - begin) < order.seconds:
+        if order.steps_per_s:
+            early = step / order.steps_per_s - elapsed
+            if early > 0:
+                time.sleep(early)
+        elif step % 16 == 0 and run.unacknowledged > records_ahead:
+            time.sleep(0.002)
+            continue
+        row = rows[step % pool]
+        start = clock()
+        run.log(row, step=step)
+        if len(took_ns) < _TIMES_MOST:
+            took_ns.append(clock() - start)
+        step += 1
+    logged_s = time.perf_counter() - begin
+    acked = step - min(run.unacknowledged - before, step)
+    if not run.flush(_FLUSH_S):
+        raise TimeoutError(f"the server did not acknowledge everything within {_FLUSH_S:g} s")
+    drained_s = time.perf_counter() - begin
+    took_ns.sort()
+    done = Done(
+        run_id=run.run_id,
+        steps=step,
+        logged_s=logged_s,
+        acked_points=acked * order.metrics,
+        drained_s=drained_s,
+        log_p50_us=took_ns[len(took_ns) // 2] / 1e3,
+        log_p99_us=took_ns[int(0.99 * len(took_ns))] / 1e3,
+        max_resident_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+    run.finish()
+    return done
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(carry_out(Order(**json.loads(sys.argv[1]))))), flush=True)
