@@ -88,11 +88,13 @@ class ProtocolUser(User):  # type: ignore[misc]  # locust ships no types
         """The next frame."""
         if self._acks.dead:
             raise StopUser
-        self._to_say.put(self.words.frame())
+        self.words.log()
+        self._say()
 
     def end(self) -> None:
         """Waits until all is acknowledged, then reads it back."""
-        self._to_say.put(self.words.end())
+        self.words.end()
+        self._say()
         self._acks.join(ACKED_MOST_S)
         begin = time.perf_counter()
         error: Exception | None = None
@@ -115,6 +117,11 @@ class ProtocolUser(User):  # type: ignore[misc]  # locust ships no types
         self.tell("http", "read everything back", (time.perf_counter() - begin) * 1e3, error)
         self._to_say.put(None)
 
+    def _say(self) -> None:
+        message = self.words.next()
+        if message is not None:
+            self._to_say.put(message)
+
     def _take_acks(self, call: Iterator[Any]) -> None:
         try:
             for answer in call:
@@ -125,6 +132,7 @@ class ProtocolUser(User):  # type: ignore[misc]  # locust ships no types
                     self.tell("grpc", "frame", took_ms)
                 if self.words.is_done(answer.ack.sequence):
                     return
+                self._say()
         except grpc.RpcError as error:
             self.tell("grpc", "frame", 0.0, error)
 

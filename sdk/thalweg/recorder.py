@@ -201,7 +201,7 @@ class Recorder:
             self._drop(len(values), time_us)
             return
         names = tuple(values)
-        if sum(map(len, names)) > limits.SCHEMA_NAMES_MAX_BYTES // 8:  # a character has up to 4 bytes, 6 in JSON
+        if _json_bytes(names) > limits.SCHEMA_NAMES_MAX_BYTES:
             items = list(values.items())
             half = len(items) // 2
             self._append(dict(items[:half]), step, time_us)
@@ -425,3 +425,9 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _json_bytes(names: tuple[str, ...]) -> int:
+    """Bytes of the names as JSON, or a little less than what would be too many."""
+    most = 6 * sum(map(len, names)) + 4 * len(names)  # a character takes up to six
+    return most if most <= limits.SCHEMA_NAMES_MAX_BYTES else len(json.dumps(names))

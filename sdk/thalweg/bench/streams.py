@@ -1,6 +1,6 @@
 """Many small writers in one process: each a stream of the protocol of its own, as hundreds of trainings would open.
 
-Without SDK and spool, of which five hundred do not fit on one machine: a frame is sent the moment that it is made.
+Without SDK and spool, of which five hundred do not fit on one machine; they send as the SDK's sender does.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
@@ -26,6 +26,7 @@ from thalweg.wire.run_ids import generate_run_id
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 
 _CHANNELS: Final = 8
+_BEGUN_MOST_S: Final = 120.0
 _ACKED_MOST_S: Final = 120.0
 
 
@@ -84,53 +85,85 @@ def run_streams(url: str, project: str, load: StreamsLoad) -> StreamsResult:
 async def _drive(url: str, project: str, load: StreamsLoad) -> tuple[list[Words], list[float], float, list[float]]:
     """The writers when all is acknowledged, how long frames were under way, seconds in all, how late frames were."""
     async with _calls(url, load.writers) as calls:
-        writers = [Words(project, generate_run_id(), Frames.of(load.metrics, seed)) for seed in range(load.writers)]
-        for call, words in zip(calls, writers, strict=True):
-            await call.write(words.hello())
-            await call.write(words.start())
-        visible_ms: list[float] = []
-        acks = [
-            asyncio.create_task(_take_acks(call, words, visible_ms)) for call, words in zip(calls, writers, strict=True)
+        writers = [
+            _Writer(call, Words(project, generate_run_id(), Frames.of(load.metrics, seed)))
+            for seed, call in enumerate(calls)
         ]
+        await _all([writer.begin() for writer in writers], _BEGUN_MOST_S)
         late_ms: list[float] = []
         begin = time.perf_counter()
-        await asyncio.gather(
-            *(
-                _log(call, words, begin + place / load.writers / load.steps_per_s, load, late_ms)
-                for place, (call, words) in enumerate(zip(calls, writers, strict=True))
-            )
-        )
-        done, waiting = await asyncio.wait(acks, timeout=_ACKED_MOST_S)
-        for task in waiting:
+        # Those of the writers are spread over the interval.
+        logs = [
+            writer.log(begin + place / load.writers / load.steps_per_s, load, late_ms)
+            for place, writer in enumerate(writers)
+        ]
+        acks = [writer.take_acks() for writer in writers]
+        found = await _all([*acks, *logs], load.seconds + _ACKED_MOST_S)
+        visible_ms = [ms for some in found[: len(writers)] for ms in some]
+        return [writer.words for writer in writers], visible_ms, time.perf_counter() - begin, late_ms
+
+
+async def _all(jobs: list[Coroutine[Any, Any, Any]], most_s: float) -> list[Any]:
+    """The results, in order. The first failure ends the others."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        return await asyncio.wait_for(asyncio.gather(*tasks), most_s)
+    except asyncio.TimeoutError:
+        raise StreamEndedError(f"the server did not acknowledge everything within {most_s:g} s") from None
+    finally:
+        for task in tasks:
             task.cancel()
-        for task in done:
-            task.result()
-        if waiting:
-            raise StreamEndedError(f"{len(waiting)} writers were not acknowledged within {_ACKED_MOST_S:g} s")
-        return writers, visible_ms, time.perf_counter() - begin, late_ms
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _log(call: Any, words: Words, begin: float, load: StreamsLoad, late_ms: list[float]) -> None:
-    """Frames at their times, then the end."""
-    for step in range(round(load.seconds * load.steps_per_s)):
-        due = begin + step / load.steps_per_s
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        late_ms.append(max(0.0, time.perf_counter() - due) * 1e3)
-        await call.write(words.frame())
-    await call.write(words.end())
+@dataclass(slots=True)
+class _Writer:
+    """A writer and its stream."""
 
+    call: Any
+    words: Words
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-async def _take_acks(call: Any, words: Words, visible_ms: list[float]) -> None:
-    """Until the last word is acknowledged. Raises StreamEndedError."""
-    while True:
-        answer = await call.read()
+    async def begin(self) -> None:
+        """Says who it is, and waits until the server has it."""
+        await self.call.write(self.words.hello())
+        await self.call.write(self.words.start())
+        await self._answer()
+
+    async def log(self, begin: float, load: StreamsLoad, late_ms: list[float]) -> None:
+        """Frames at their times, then the end."""
+        for step in range(round(load.seconds * load.steps_per_s)):
+            due = begin + step / load.steps_per_s
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            late_ms.append(max(0.0, time.perf_counter() - due) * 1e3)
+            self.words.log()
+            await self._say()
+        self.words.end()
+        await self._say()
+
+    async def take_acks(self) -> list[float]:
+        """Until the last word is acknowledged: for how long frames were under way. Raises StreamEndedError."""
+        visible_ms: list[float] = []
+        while True:
+            sequence = await self._answer()
+            visible_ms += self.words.acknowledged_ms(sequence)
+            if self.words.is_done(sequence):
+                return visible_ms
+            await self._say()
+
+    async def _say(self) -> None:
+        async with self._turn:
+            message = self.words.next()
+            if message is not None:
+                await self.call.write(message)
+
+    async def _answer(self) -> int:
+        answer = await self.call.read()
         if not isinstance(answer, ingest_pb2.ServerRecords):
-            raise StreamEndedError(f"the server ended the stream of {words.run_id}: {await call.details()}")
+            raise StreamEndedError(f"the server ended the stream of {self.words.run_id}: {await self.call.details()}")
         if answer.WhichOneof("kind") == "rejected":
-            raise StreamEndedError(f"the server refused a part of {words.run_id}: {answer.rejected.message}")
-        visible_ms += words.acknowledged_ms(answer.ack.sequence)
-        if words.is_done(answer.ack.sequence):
-            return
+            raise StreamEndedError(f"the server refused a part of {self.words.run_id}: {answer.rejected.message}")
+        return answer.ack.sequence
 
 
 @asynccontextmanager

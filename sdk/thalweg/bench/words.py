@@ -6,7 +6,6 @@ import os
 import secrets
 import struct
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +22,8 @@ _SCHEMA: Final = 1
 class Words:
     """The messages of a writer in their order. No socket: whoever drives it sends them, and tells it of answers.
 
+    As the SDK's sender does it, small batches go one at a time: frames wait for the acknowledgement of those before.
+
     `first_step`: of its frames, which are those of `Frames` from its first on.
     """
 
@@ -34,7 +35,12 @@ class Words:
     steps: int = 0
     _sequence: int = 0
     _has_ended: bool = False
-    _made: deque[tuple[int, float]] = field(default_factory=deque)
+    _is_end_due: bool = False
+    _made: list[float] = field(default_factory=list)  # when the frames that wait were made
+    _under_way: list[float] = field(default_factory=list)
+    _steps: bytearray = field(default_factory=bytearray)
+    _times: bytearray = field(default_factory=bytearray)
+    _values: bytearray = field(default_factory=bytearray)
     _last_us: int = 0
 
     def hello(self) -> ingest_pb2.ClientRecords:
@@ -58,35 +64,47 @@ class Words:
         events = [pb.Event(time_us=now, started=started), pb.Event(time_us=now, attributes=tags)]
         return self._batch(pb.Batch(schemas=[pb.Schema(id=_SCHEMA, names=self.frames.names)], events=events))
 
-    def frame(self) -> ingest_pb2.ClientRecords:
-        """The next frame, made now."""
-        group = pb.FrameGroup(
-            schema=_SCHEMA,
-            steps=struct.pack("<d", self.first_step + self.steps),
-            times=struct.pack("<q", self._now_us()),
-            values=self.frames.values[self.steps % len(self.frames.values)].tobytes(),
-        )
+    def log(self) -> None:
+        """Makes the next frame."""
+        self._steps += struct.pack("<d", self.first_step + self.steps)
+        self._times += struct.pack("<q", self._now_us())
+        self._values += self.frames.values[self.steps % len(self.frames.values)].tobytes()
+        self._made.append(time.perf_counter())
         self.steps += 1
-        self._made.append((self._sequence + 1, time.perf_counter()))
-        return self._batch(pb.Batch(frames=[group]))
 
-    def end(self) -> ingest_pb2.ClientRecords:
-        """That the process ended well."""
-        self._has_ended = True
-        ended = pb.WriterEnded(outcome=pb.WriterEnded.FINISHED, exit_code=0)
-        return self._batch(pb.Batch(events=[pb.Event(time_us=self._now_us(), ended=ended)]))
+    def next(self) -> ingest_pb2.ClientRecords | None:
+        """What to say now, if anything: the frames that were made while the last ones were under way."""
+        if self._under_way or (self._has_ended and not self._is_end_due):
+            return None
+        batch = pb.Batch()
+        if self._made:
+            steps, times, values = bytes(self._steps), bytes(self._times), bytes(self._values)
+            batch.frames.append(pb.FrameGroup(schema=_SCHEMA, steps=steps, times=times, values=values))
+            self._under_way, self._made = self._made, []
+            for part in (self._steps, self._times, self._values):
+                part.clear()
+        if self._is_end_due:
+            self._is_end_due = False
+            ended = pb.WriterEnded(outcome=pb.WriterEnded.FINISHED, exit_code=0)
+            batch.events.append(pb.Event(time_us=self._now_us(), ended=ended))
+        return self._batch(batch) if batch.frames or batch.events else None
+
+    def end(self) -> None:
+        """The process ended well: `next` says so after the last frame."""
+        self._has_ended = self._is_end_due = True
 
     def acknowledged_ms(self, sequence: int) -> list[float]:
-        """For how long each of the frames that this acknowledges was under way."""
+        """For how long each of the frames that this acknowledges was there before."""
+        if sequence < self._sequence:
+            return []
         now = time.perf_counter()
-        took_ms = []
-        while self._made and self._made[0][0] <= sequence:
-            took_ms.append((now - self._made.popleft()[1]) * 1e3)
+        took_ms = [(now - made) * 1e3 for made in self._under_way]
+        self._under_way = []
         return took_ms
 
     def is_done(self, sequence: int) -> bool:
         """Whether this acknowledges the last word."""
-        return self._has_ended and sequence == self._sequence
+        return self._has_ended and not self._is_end_due and sequence == self._sequence
 
     def _batch(self, batch: pb.Batch) -> ingest_pb2.ClientRecords:
         self._sequence += 1

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.02
 IN_FLIGHT_MAX_BATCHES: Final = 32
+SMALL_BYTES: Final = 64 << 10
+"""Smaller batches go one at a time: what comes until the ack goes together, the more of it the slower the server is."""
 _ORIGINS: Final = {"start": pb.Origin.START, "fork": pb.Origin.FORK, "rewind": pb.Origin.REWIND}
 _SEAL_SEGMENT_BYTES: Final = 64 << 10
 
@@ -144,6 +146,10 @@ class Delivery:
         told: dict[str, int] = {}
         while True:
             ended = self.has_ended or not self._follow
+            if not ended and self._in_flight and 0 < self._in_flight[-1].size_bytes < SMALL_BYTES:
+                self._room.clear()
+                await self._room.wait()
+                continue
             packed = self._packer.next(writer_ended=self.has_ended)
             if packed is not None:
                 await self._send_batch(stream, packed)

@@ -42,6 +42,7 @@ class Packed:
     message: pb.Batch
     points: int
     segment: int  # all earlier segments hold only records up to this batch
+    size_bytes: int = 0  # of its records
 
 
 @dataclass(slots=True)
@@ -167,7 +168,7 @@ class Packer:
             return None
         batch.frames.extend(group.message(schema) for schema, group in groups.items())
         batch.sequence, batch.resent = self.sequence, resent
-        return Packed(batch, points, self._reader.segment)
+        return Packed(batch, points, self._reader.segment, size)
 
     def _add_frame(self, record: Record, groups: dict[int, _Group]) -> int:
         """Appends a frame to its schema's group and returns its number of points."""

@@ -6,25 +6,43 @@ Remembers what it has registered, so that known names cost a set look-up. Thread
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pyarrow as pa
 
 from thalweg.wire.v1 import records_pb2 as pb
-from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.ingest.decode import Greeting, Writer
 from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.keys import RunKey
+from thalweg_tracker.model.keys import RunKey, WriterKey, run_key
 from thalweg_tracker.runs.branches import Branches
-from thalweg_tracker.runs.store import BRANCHES, Registered, greeted_row
+from thalweg_tracker.runs.store import BRANCHES, Known, Registered, greeted_row, load_known
 from thalweg_tracker.sql import load
 
 _NAMES: Final = pa.schema([("project", pa.string()), ("metric", pa.uint64()), ("name", pa.string())])
 RUN_METRICS: Final = pa.schema([("run", pa.uint64()), ("name", pa.string()), ("metric", pa.uint64())])
 _LOOKUP_SIZE: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Names, with their keys, of a run's metrics."""
+
+    project: str
+    run: RunKey
+    names: list[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A writer where it belongs. `committed`: the highest sequence number that ever was for it, 0 of a new one."""
+
+    writer: Writer
+    committed: int
 
 
 class Registry:
@@ -44,39 +62,53 @@ class Registry:
         return [pair for pair in names if known.get((project, pair[0])) != pair[1] or (run, pair[0]) not in of_runs]
 
     def register_names(self, project: str, run: RunKey, names: list[tuple[int, str]]) -> Mapping[int, str]:
-        """Makes names of a run's metrics permanent. Returns the refused: key -> the name that has it.
+        """One of `register_all`."""
+        return self.register_all([Naming(project, run, names)])[0]
+
+    def register_all(self, namings: Sequence[Naming]) -> list[Mapping[int, str]]:
+        """Makes names of runs' metrics permanent, together. Returns for each the refused: key -> the name that has it.
 
         Raises EngineError.
         """
         with self._lock:
-            wanted: dict[int, str] = {}
-            refused: dict[int, str] = {}
-            for key, name in names:
-                if wanted.setdefault(key, name) != name:
-                    refused[key] = wanted[key]
-            present = {key: self._names[project, key] for key in wanted if (project, key) in self._names}
-            present |= self._stored_names(project, [key for key in wanted if key not in present])
-            fresh = {key: name for key, name in wanted.items() if key not in present}
+            named = self._named(namings)
+            fresh: dict[tuple[str, int], str] = {}
+            own: dict[tuple[RunKey, int], str] = {}
+            every: list[Mapping[int, str]] = []
+            for one in namings:
+                refused: dict[int, str] = {}
+                for key, name in one.names:
+                    if (one.project, key) not in named:
+                        fresh[one.project, key] = named[one.project, key] = name
+                    has = named[one.project, key]
+                    if has != name:
+                        refused[key] = has
+                    elif (one.run, key) not in self._of_runs:
+                        own[one.run, key] = name
+                every.append(refused)
             if fresh:
-                rows = {"project": [project] * len(fresh), "metric": list(fresh), "name": list(fresh.values())}
-                self._engine.insert("metric_names", pa.table(rows, schema=_NAMES))
-            if len(self._names) + len(wanted) > limits.KNOWN_NAMES_MAX:
+                rows = [{"project": project, "metric": key, "name": name} for (project, key), name in fresh.items()]
+                self._engine.insert("metric_names", pa.Table.from_pylist(rows, schema=_NAMES))
+            if own:
+                rows = [{"run": run, "name": name, "metric": key} for (run, key), name in own.items()]
+                self._engine.insert("run_metrics", pa.Table.from_pylist(rows, schema=RUN_METRICS))
+            if len(self._names) + len(named) > limits.KNOWN_NAMES_MAX:
                 self._names.clear()
-            for key, name in {**wanted, **present}.items():
-                self._names[project, key] = name
-            refused.update((key, present[key]) for key, name in wanted.items() if present.get(key, name) != name)
-            self._register_of_run(run, {key: name for key, name in wanted.items() if present.get(key, name) == name})
-            return refused
+            if len(self._of_runs) + len(own) > limits.KNOWN_RUN_METRICS_MAX:
+                self._of_runs.clear()
+            self._names.update(named)
+            self._of_runs.update(own)
+            return every
 
-    def _register_of_run(self, run: RunKey, names: Mapping[int, str]) -> None:
-        own = {key: name for key, name in names.items() if (run, key) not in self._of_runs}
-        if not own:
-            return
-        rows = {"run": [run] * len(own), "name": list(own.values()), "metric": list(own)}
-        self._engine.insert("run_metrics", pa.table(rows, schema=RUN_METRICS))
-        if len(self._of_runs) + len(own) > limits.KNOWN_RUN_METRICS_MAX:
-            self._of_runs.clear()
-        self._of_runs.update((run, key) for key in own)
+    def _named(self, namings: Sequence[Naming]) -> dict[tuple[str, int], str]:
+        """The names that keys of these have already."""
+        named: dict[tuple[str, int], str] = {}
+        for project in {one.project for one in namings}:
+            keys = {key for one in namings if one.project == project for key, _ in one.names}
+            named |= {(project, key): self._names[project, key] for key in keys if (project, key) in self._names}
+            stored = self._stored_names(project, [key for key in keys if (project, key) not in named])
+            named |= {(project, key): name for key, name in stored.items()}
+        return named
 
     def _stored_names(self, project: str, keys: list[int]) -> dict[int, str]:
         stored: dict[int, str] = {}
@@ -87,60 +119,118 @@ class Registry:
             stored.update(zip(found["metric"].to_pylist(), found["name"].to_pylist(), strict=True))
         return stored
 
-    def committed_sequence(self, writer: Writer) -> int:
-        """Highest sequence number that was ever committed for a writer; 0 if it is new. Raises EngineError."""
-        where: dict[str, str | int] = {"project": writer.project, "run": writer.run, "writer": writer.writer}
-        found = self._engine.query(load("committed_sequence"), where)
-        return int(found["sequence"][0].as_py())
-
     def place(self, greeting: Greeting, now_us: int) -> Writer:
-        """The branch of the run that a writer belongs to, made known if need be. Raises RejectedError, EngineError."""
-        began_us = min(greeting.began_us or now_us, now_us)  # what has not begun yet would stay the newest for long
-        found = self._branch_of(greeting, began_us)
-        writer = Writer(
-            project=greeting.project,
-            run_id=greeting.run_id,
-            branch=found.branch.number,
-            run=found.key,
-            rank=greeting.rank,
-            writer_id=greeting.writer_id,
-            writer=greeting.writer,
-            after=found.after,
-        )
-        self._register_run(writer, began_us)
-        return writer
+        """One of `place_all`. Raises RejectedError, EngineError."""
+        (placed,) = self.place_all([greeting], now_us)
+        if isinstance(placed, RejectedError):
+            raise placed
+        return placed.writer
 
-    def _branch_of(self, greeting: Greeting, began_us: int) -> Registered:
-        """Where a writer wrote before, whatever came since. A new one: what it says of its origin, in any order."""
-        branches, project, run_id, origin = self._branches, greeting.project, greeting.run_id, greeting.origin
-        before = branches.of_writer(project, run_id, greeting.writer)
-        if before is not None:
-            return before
-        if origin is None:
-            return branches.continued(project, run_id, began_us, greeting.branch)
-        if origin.kind == pb.Origin.START:
-            return branches.start(project, run_id, origin.attempt, began_us)
-        if origin.kind == pb.Origin.FORK:
-            parent_branch = origin.parent_branch if origin.HasField("parent_branch") else None
-            return branches.fork(project, run_id, origin.parent_run_id, parent_branch, origin.step, began_us)
-        attempt = origin.attempt
-        known = branches.of_number(project, run_id, origin.branch, attempt) if origin.HasField("branch") else None
-        return known or branches.rewind(project, run_id, origin.step, attempt, began_us)
+    def place_all(self, greetings: Sequence[Greeting], now_us: int) -> list[Placed | RejectedError]:
+        """The branches that writers belong to, made known if need be, together. Raises EngineError."""
+        placed: dict[int, Placed | RejectedError] = {}
+        for project in {one.project for one in greetings}:
+            some = [(place, one) for place, one in enumerate(greetings) if one.project == project]
+            placed |= self._place_in(project, some, now_us)
+        began = {place: _began_us(greetings[place], now_us) for place in placed}
+        self._register_runs(placed, began)
+        return [placed[place] for place in range(len(greetings))]
 
-    def _register_run(self, writer: Writer, time_us: int) -> None:
-        """Makes the run of a writer known. Raises RejectedError if another run has its key; EngineError."""
-        if (writer.project, writer.run) in self._runs:
+    def _place_in(
+        self, project: str, greetings: Sequence[tuple[int, Greeting]], now_us: int
+    ) -> dict[int, Placed | RejectedError]:
+        known = load_known(self._engine, project, list({one.run_id for _, one in greetings}))
+        written = self._written(known, [one for _, one in greetings])
+        claimed: dict[tuple[str, bytes], Registered | RejectedError] = {}
+        placed: dict[int, Placed | RejectedError] = {}
+        for place, one in greetings:
+            before, committed = written.get((one.run_id, one.writer), (None, 0))
+            found: Registered | RejectedError
+            if before is not None:  # where it wrote before, whatever came since
+                found = known.registered(before)
+            elif one.origin is None:
+                found = known.continued(one.run_id, _began_us(one, now_us), one.branch)
+            else:  # what it says of its origin, in any order; all that say the same belong to one branch
+                claim = one.run_id, one.origin.SerializeToString(deterministic=True)
+                if claim not in claimed:
+                    claimed[claim] = self._claimed(one, one.origin, _began_us(one, now_us))
+                found = claimed[claim]
+            placed[place] = found if isinstance(found, RejectedError) else Placed(_writer(one, found), committed)
+        return placed
+
+    def _written(self, known: Known, greetings: Sequence[Greeting]) -> dict[tuple[str, WriterKey], tuple[Branch, int]]:
+        """Branches that writers have written to, and the highest sequence that was committed, by run and writer."""
+        branches = {
+            run_key(known.project, run_id, number): Branch(run_id, number)
+            for run_id in {one.run_id for one in greetings}
+            for number in (0, *known.tree.numbers(run_id))
+        }
+        writers = list({one.writer for one in greetings})
+        where: Parameters = {"project": known.project, "runs": list(branches), "writers": writers}
+        rows = self._engine.query(load("runs_of_writers"), where).to_pylist()
+        found = ((branches[row["run"]], row["writer"], row["sequence"]) for row in rows)
+        return {(branch.run_id, writer): (branch, sequence) for branch, writer, sequence in found}
+
+    def _claimed(self, greeting: Greeting, origin: pb.Origin, began_us: int) -> Registered | RejectedError:
+        """The branch that begins as a writer says."""
+        branches, project, run_id, attempt = self._branches, greeting.project, greeting.run_id, origin.attempt
+        try:
+            if origin.kind == pb.Origin.START:
+                return branches.start(project, run_id, attempt, began_us)
+            if origin.kind == pb.Origin.FORK:
+                parent_branch = origin.parent_branch if origin.HasField("parent_branch") else None
+                return branches.fork(project, run_id, origin.parent_run_id, parent_branch, origin.step, began_us)
+            told = branches.of_number(project, run_id, origin.branch, attempt) if origin.HasField("branch") else None
+            return told or branches.rewind(project, run_id, origin.step, attempt, began_us)
+        except RejectedError as error:
+            return error
+
+    def _register_runs(self, placed: dict[int, Placed | RejectedError], began_us: Mapping[int, int]) -> None:
+        """Makes the branches of writers known; of one whose key another run has, its place becomes an error."""
+        fresh = {
+            place: one.writer
+            for place, one in placed.items()
+            if isinstance(one, Placed) and (one.writer.project, one.writer.run) not in self._runs
+        }
+        if not fresh:
             return
-        for row in self._engine.query(load("runs_of_key"), {"run": writer.run}).to_pylist():
-            if (row["project"], row["run_id"], row["branch"]) != (writer.project, writer.run_id, writer.branch):
-                raise RejectedError(
+        where: Parameters = {"runs": list({writer.run for writer in fresh.values()})}
+        taken: dict[int, set[tuple[str, str, int]]] = {}
+        for row in self._engine.query(load("runs_of_keys"), where).to_pylist():
+            taken.setdefault(row["run"], set()).add((row["project"], row["run_id"], row["branch"]))
+        rows: dict[RunKey, dict[str, Any]] = {}
+        for place, writer in fresh.items():
+            names = taken.setdefault(writer.run, {(writer.project, writer.run_id, writer.branch)})
+            if names != {(writer.project, writer.run_id, writer.branch)}:
+                placed[place] = RejectedError(
                     "run_collision",
                     f"cannot take run {writer.run_id}: its key is that of another run. Choose another run_id.",
                 )
-        branch = Branch(writer.run_id, writer.branch)
-        row = greeted_row(writer.project, branch, writer.run, time_us)
-        self._engine.insert("branches", pa.Table.from_pylist([row], schema=BRANCHES))
+                continue
+            since_us = min(began_us[place], rows[writer.run]["created_at"]) if writer.run in rows else began_us[place]
+            branch = Branch(writer.run_id, writer.branch)
+            rows[writer.run] = greeted_row(writer.project, branch, writer.run, since_us)
+        if rows:
+            self._engine.insert("branches", pa.Table.from_pylist(list(rows.values()), schema=BRANCHES))
         with self._lock:
-            if len(self._runs) >= limits.KNOWN_NAMES_MAX:
+            if len(self._runs) + len(rows) > limits.KNOWN_NAMES_MAX:
                 self._runs.clear()
-            self._runs.add((writer.project, writer.run))
+            self._runs.update((row["project"], run) for run, row in rows.items())
+
+
+def _began_us(greeting: Greeting, now_us: int) -> int:
+    """When the training began: what has not begun yet would stay the newest for long."""
+    return min(greeting.began_us or now_us, now_us)
+
+
+def _writer(greeting: Greeting, found: Registered) -> Writer:
+    return Writer(
+        project=greeting.project,
+        run_id=greeting.run_id,
+        branch=found.branch.number,
+        run=found.key,
+        rank=greeting.rank,
+        writer_id=greeting.writer_id,
+        writer=greeting.writer,
+        after=found.after,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,9 +16,10 @@ from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.errors import EngineError, RejectedError, SettingError
 from thalweg_tracker.ingest.committer import Committer
-from thalweg_tracker.ingest.decode import Decoded, StreamDecoder, decode_hello
+from thalweg_tracker.ingest.decode import Decoded, Greeting, StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews
-from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.ingest.gather import Gather
+from thalweg_tracker.ingest.registry import Naming, Placed, Registry
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.settings import Address
 
@@ -48,9 +49,14 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
 
     def __init__(self, registry: Registry, committer: Committer) -> None:
         self._registry = registry
+        self._place: Gather[Greeting, Placed] = Gather(self._place_all, limits.GREETINGS_AT_ONCE)
+        self._name: Gather[Naming, Mapping[int, str]] = Gather(registry.register_all, limits.GREETINGS_AT_ONCE)
         self._committer = committer
         self._intakes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+
+    def _place_all(self, greetings: Sequence[Greeting]) -> list[Placed | RejectedError]:
+        return self._registry.place_all(greetings, time.time_ns() // 1000)
 
     def stop(self) -> None:
         """Reads no more: each stream gets the acks of what was taken in, and ends with UNAVAILABLE."""
@@ -120,7 +126,8 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
                 raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
 
     async def _greet(self, hello: pb.Hello) -> StreamDecoder:
-        writer = await asyncio.to_thread(self._registry.place, decode_hello(hello), time.time_ns() // 1000)
+        placed = await self._place(decode_hello(hello))
+        writer = placed.writer
         log.info(
             "writer %s of run %s/%s (branch %d, rank %d) is here",
             writer.writer_id,
@@ -129,8 +136,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             writer.branch,
             writer.rank,
         )
-        committed = await asyncio.to_thread(self._registry.committed_sequence, writer)
-        return StreamDecoder(writer, begins_after=hello.acknowledged, committed=committed)
+        return StreamDecoder(writer, begins_after=hello.acknowledged, committed=placed.committed)
 
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
@@ -151,7 +157,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         unknown = self._registry.unknown_names(writer.project, writer.run, decoded.new_names)
         if not unknown:
             return
-        refused = await asyncio.to_thread(self._registry.register_names, writer.project, writer.run, unknown)
+        refused = await self._name(Naming(writer.project, writer.run, unknown))
         if refused:
             decoder.refuse_names(refused, decoded)
 

@@ -7,6 +7,8 @@ INGEST_BUFFER_BYTES: Final = 256 << 20
 COMMIT_MAX_ROWS: Final = 500_000
 COMMIT_AFTER_MS: Final = 50
 """The oldest batch waits at most this long for company, if an insert is free to start."""
+GREETINGS_AT_ONCE: Final = 1000
+"""Writers that are placed, or whose names are registered, with one call."""
 COMMITS_IN_FLIGHT: Final = 2
 UNACKED_BATCHES_PER_STREAM: Final = 64
 

@@ -21,7 +21,7 @@ from thalweg_tracker.engine.contract import Engine, Parameters
 from thalweg_tracker.errors import EngineBusyError, RejectedError
 from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import START, CycleError, Origin, TooDeepError
-from thalweg_tracker.model.keys import WriterKey, run_key
+from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.runs.store import (
     OWN_STEPS,
     REPAIR,
@@ -45,24 +45,6 @@ class Branches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def of_writer(self, project: str, run_id: str, writer: WriterKey) -> Registered | None:
-        """The branch to which a writer has written before: it stays there, whatever came meanwhile."""
-        known = load_known(self._engine, project, [run_id])
-        numbers = {run_key(project, run_id, number): number for number in (0, *known.tree.numbers(run_id))}
-        where: Parameters = {"project": project, "runs": list(numbers), "writer": writer}
-        for row in self._engine.query(load("runs_of_writer"), where).to_pylist():
-            return known.registered(Branch(run_id, numbers[row["run"]]))
-        return None
-
-    def continued(self, project: str, run_id: str, began_us: int, told: int | None) -> Registered:
-        """The branch that a writer without an origin belongs to: the one that the server told it, if that is there,
-        else the newest that had begun before it.
-        """
-        known = load_known(self._engine, project, [run_id])
-        if told is not None and (told == 0 or known.tree.origin(Branch(run_id, told)) is not None):
-            return known.registered(Branch(run_id, told))
-        return known.registered(known.tree.newest(run_id, began_us))
 
     def start(self, project: str, run_id: str, attempt: str, began_us: int) -> Registered:
         """The branch of an attempt, or branch 0 if the run begins with it. Raises EngineError."""

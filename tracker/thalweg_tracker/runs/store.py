@@ -108,6 +108,14 @@ class Known:
         kind, created_us = (origin.kind, origin.created_us) if origin else (START, 0)
         return Registered(branch, key, kind, self.lineage(branch), created_us)
 
+    def continued(self, run_id: str, began_us: int, told: int | None) -> Registered:
+        """The branch that a writer without an origin belongs to: the one that the server told it, if that is there,
+        else the newest that had begun before it.
+        """
+        if told is not None and (told == 0 or self.tree.origin(Branch(run_id, told)) is not None):
+            return self.registered(Branch(run_id, told))
+        return self.registered(self.tree.newest(run_id, began_us))
+
 
 def load_known(engine: Engine, project: str, run_ids: Sequence[str] | None, *, numbers: Sequence[int] = ()) -> Known:
     """What is registered of some runs (None: of all). Long lineages come with branches of these numbers only."""

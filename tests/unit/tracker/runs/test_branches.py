@@ -26,7 +26,7 @@ from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.query.lineage import RunRef, branch_points, find_views
 from thalweg_tracker.runs import branches as branches_module
 from thalweg_tracker.runs.branches import Branches
-from thalweg_tracker.runs.store import Registered
+from thalweg_tracker.runs.store import Registered, load_known
 
 T = TypeVar("T")
 AT = 1_700_000_000_000_000
@@ -301,9 +301,10 @@ def test_a_writer_without_an_origin(engine: Engine, project: str) -> None:
     for number in (1, 2):
         branches.rewind(project, "r", 5.0, f"a{number}", AT + 10 * number)
     for began_us, number in ((0, 0), (AT + 9, 0), (AT + 10, 1), (AT + 19, 1), (AT + 20, 2), (AT + 99, 2)):
-        found = branches.continued(project, "r", began_us, None)
+        found = load_known(engine, project, ["r"]).continued("r", began_us, None)
         assert (found.branch.number, found.after) == (number, 5.0 if number else -math.inf)
-    told = [branches.continued(project, "r", AT + 10, number).branch.number for number in (0, 1, 2, 3)]
+    known = load_known(engine, project, ["r"])
+    told = [known.continued("r", AT + 10, number).branch.number for number in (0, 1, 2, 3)]
     assert told == [0, 1, 2, 1]  # where the server said that the run stands, if that is there
 
 
