@@ -4,7 +4,7 @@ from typing import Final
 
 INGEST_BUFFER_BYTES: Final = 256 << 20
 """Batches decoded and not yet committed, over all streams. Past it, streams are not read: back-pressure."""
-COMMIT_MAX_ROWS: Final = 500_000
+COMMIT_MAX_ROWS: Final = 1_000_000
 COMMIT_AFTER_MS: Final = 50
 """The oldest batch waits at most this long for company, if an insert is free to start."""
 GREETINGS_AT_ONCE: Final = 1000
