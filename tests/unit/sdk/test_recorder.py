@@ -217,7 +217,7 @@ def test_times_strictly_increase(tmp_path: Path) -> None:
 def test_frame_over_the_limit_is_split(tmp_path: Path) -> None:
     """More points than a frame may hold, and names too long for one schema, make several frames of one step."""
     wide = {f"m{index}": float(index) for index in range(limits.FRAME_MAX_POINTS + 5)}
-    long = {f"{index:01000}": float(index) for index in range(2000)}
+    long = {f"{index:01000}": float(index) for index in range(9000)}
     with recorded_run(tmp_path) as run:
         run.log(wide, step=1)
         run.log(long, step=2)

@@ -61,7 +61,8 @@ class EmbeddedEngine:
         connection: Any = chdb.connect(self._path)  # type: ignore[no-untyped-call]  # chdb has no types
         connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         connection.query(f"USE {DATABASE}")
-        connection.query("SET output_format_arrow_compression_method = 'none'")  # the answers stay in this process
+        # Answers stay in this process; and inserts need not look for copies, which merges remove and readers expect.
+        connection.query("SET output_format_arrow_compression_method = 'none', optimize_on_insert = 0")
         return connection
 
     @contextmanager

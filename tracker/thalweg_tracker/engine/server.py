@@ -91,7 +91,8 @@ class ServerEngine:
         # The driver's NumPy columns do numbers only, and those without a loop in Python.
         use_numpy = all(_is_number(kind) for kind in rows.schema.types)
         data = [_driver_column(column, use_numpy) for column in rows.columns]
-        settings = {"use_numpy": use_numpy, "insert_block_size": max(rows.num_rows, 1)}  # one block is atomic
+        # One block is atomic; and nothing looks for copies in it, which merges remove and readers expect.
+        settings = {"use_numpy": use_numpy, "insert_block_size": max(rows.num_rows, 1), "optimize_on_insert": 0}
         self._run(lambda client: client.execute(statement, data, columnar=True, settings=settings))
 
     def query(
