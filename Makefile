@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check bench openapi proto lock clean
+.PHONY: help demo test check bench loadtest openapi proto lock clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,11 +32,13 @@ test: $(VENV)/installed  ## Run all checks and all tests.
 bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
 	@$(BIN)/python -m loadtests.log_call
 	@$(BIN)/python -m loadtests.freshness
-	@$(BIN)/python -m loadtests.ingest_wide
+	@$(BIN)/python -m loadtests.ingest
 	@$(BIN)/python -m loadtests.lineage
 	@$(BIN)/python -m loadtests.queries
-	@$(BIN)/python -m loadtests.embedded_insert
 	@$(BIN)/python -m loadtests.wire_layout
+
+loadtest: $(VENV)/installed  ## Put users of locust on a server of their own for a minute.
+	@$(BIN)/python -m loadtests.mixed
 
 openapi: $(VENV)/installed  ## Write docs/openapi.json from the code.
 	@$(BIN)/python tools/write_openapi.py

@@ -1,54 +1,49 @@
-"""Milliseconds from `log()` until the point is visible over HTTP, on an idle server.
+"""Milliseconds from `log()` until the point is visible over HTTP: on an idle server, and beside a million points/s.
 
 One metric is logged; `POST /series` is asked again and again, without a pause, until the answer holds the
-point with its value. The time of the request that found it counts in full.
+point with its value. The time of the request that found it counts in full. The load beside it is two clients of 1,000
+metrics and 500 steps a second each; its points are read back and compared too.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import thalweg
 from loadtests.report import Report
-from thalweg.testing import ServerProcess, running_server
+from thalweg.bench.freshness import run_freshness
+from thalweg.bench.ingest import IngestLoad, run_ingest
+from thalweg.testing import running_server
 
-
-def until_visible_ms(server: ServerProcess, run: thalweg.Run, step: int) -> float:
-    """Logs one point and waits until it can be read."""
-    value = step + 0.25
-    body = {"runs": [run.run_id], "metrics": ["train/loss"], "points": None, "from": step, "to": step}
-    begin = time.perf_counter()
-    run.log({"train/loss": value}, step=step)
-    while time.perf_counter() - begin < 60:
-        series = server.client.post("/projects/bench/series", body)["series"]
-        if series and series[0]["value"] == [value]:
-            return (time.perf_counter() - begin) * 1e3
-    raise AssertionError(f"step {step} was not visible after 60 s")
+LOAD = IngestLoad(clients=2, metrics=1000, steps_per_s=500.0)
 
 
 def main() -> None:
-    """Measures several times against one server and writes the report."""
+    """Measures several times against one server each and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--points", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--points", type=int, default=100)
     options = parser.parse_args()
-    report = Report("Freshness on an idle server", (__doc__ or "").strip())
-    medians, worst = [], []
-    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
-        for _ in range(options.repeats):
-            run = thalweg.init(project="bench", url=server.url, spool_dir=Path(folder) / "spool", system_interval_s=0)
-            run.log({"train/loss": 0.0}, step=-1)
-            assert run.flush(timeout=60)
-            took_ms = [until_visible_ms(server, run, step) for step in range(options.points)]
-            run.finish()
-            medians.append(statistics.median(took_ms))
-            worst.append(max(took_ms))
-    report.add(f"log() to visible over HTTP, median of {options.points}", "ms", medians, "under 500")
-    report.add("log() to visible over HTTP, worst", "ms", worst)
+    report = Report("Freshness", (__doc__ or "").strip())
+    for place, under_load in (("idle server", False), ("1,000,000 points/s beside it", True)):
+        found, rates = [], []
+        with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
+            for _ in range(options.repeats):
+                if not under_load:
+                    found.append(run_freshness(server.url, "bench", options.points))
+                    continue
+                with ThreadPoolExecutor(1) as pool:
+                    load = IngestLoad(LOAD.clients, LOAD.metrics, LOAD.steps_per_s, seconds=options.points * 0.25 + 5)
+                    loading = pool.submit(run_ingest, server.url, "load", load)
+                    found.append(run_freshness(server.url, "bench", options.points, every_s=0.25))
+                    rates.append(loading.result().points_per_s)
+        wanted = ("under 250", "under 1,000") if under_load else ("", "")
+        report.add(f"{place}: median of {options.points}", "ms", [one.p50_ms for one in found], wanted[0])
+        report.add(f"{place}: p99", "ms", [one.p99_ms for one in found], wanted[1])
+        if rates:
+            report.add(f"{place}: the load", "points/s", rates)
     report.write("freshness")
 
 

@@ -50,14 +50,14 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, default=1, help="writers of a run, each a rank of it")
 
 
-class ProtocolUser(User):  # type: ignore[misc]  # locust ships no types
+class ProtocolUser(User):
     """A writer's stream, and its words on it."""
 
     abstract = True
 
     def on_start(self) -> None:
         """Takes the address of the ingest from the API, as the SDK does."""
-        self.api = ApiClient(self.host)
+        self.api = ApiClient(str(self.host))
         self.options = self.environment.parsed_options
         self.channel = grpc.insecure_channel(self.api.get("/health")["grpc"], options=policy.CLIENT_OPTIONS)
 
@@ -195,7 +195,7 @@ class ForkUser(ProtocolUser):
         self.end()
 
 
-class DashboardUser(FastHttpUser):  # type: ignore[misc]  # locust ships no types
+class DashboardUser(FastHttpUser):
     """Somebody who looks at the project's newest runs."""
 
     weight = 5
@@ -209,7 +209,7 @@ class DashboardUser(FastHttpUser):  # type: ignore[misc]  # locust ships no type
         project = self.environment.parsed_options.project
         while True:
             try:
-                self.questions = dashboard(ApiClient(self.host), project)
+                self.questions = dashboard(ApiClient(str(self.host)), project)
                 return
             except NothingThereError:
                 gevent.sleep(0.5)

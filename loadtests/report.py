@@ -35,13 +35,19 @@ class Figure:
         """The middle of the runs."""
         return statistics.median(self.values)
 
-    def row(self) -> str:
-        """A line of the Markdown table."""
+    def row(self, before: Figure | None) -> str:
+        """A line of the Markdown table. `before`: the same in the last report."""
         low, high = min(self.values), max(self.values)
+        last = f"{before.median:,.4g}" if before else ""
         return (
             f"| {self.name} | **{self.median:,.4g}** | {low:,.4g} to {high:,.4g} | {self.unit} | {len(self.values)} "
-            f"| {self.wanted} |"
+            f"| {self.wanted} | {last} |"
         )
+
+    def has_moved(self, before: Figure) -> bool:
+        """Whether no run of one lies within the runs of the other, and the medians differ by a tenth."""
+        apart = min(self.values) > max(before.values) or max(self.values) < min(before.values)
+        return apart and abs(self.median - before.median) > 0.1 * abs(before.median)
 
 
 @dataclass(slots=True)
@@ -65,6 +71,11 @@ class Report:
         """Writes reports/<name>.md and .json."""
         command = "python -m loadtests." + name + "".join(f" {argument}" for argument in sys.argv[1:])
         machine = describe_machine()
+        before = read_figures(name)
+        moved = [figure for figure in self.figures if figure.name in before and figure.has_moved(before[figure.name])]
+        for figure in moved:
+            was = before[figure.name].median
+            print(f"moved: {figure.name}: {was:,.4g} to {figure.median:,.4g} {figure.unit}", flush=True)
         lines = [
             f"# {self.title}",
             "",
@@ -74,9 +85,9 @@ class Report:
             "",
             "Machine: " + ", ".join(f"{key} {value}" for key, value in machine.items()),
             "",
-            "| what | median | min to max | unit | runs | wanted |",
-            "|---|---|---|---|---|---|",
-            *(figure.row() for figure in self.figures),
+            "| what | median | min to max | unit | runs | wanted | in the report before |",
+            "|---|---|---|---|---|---|---|",
+            *(figure.row(before.get(figure.name)) for figure in self.figures),
             "",
             *(f"* {note}" for note in self.notes),
         ]
@@ -84,6 +95,14 @@ class Report:
         (REPORTS / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n")
         document = {"command": command, "machine": machine, "figures": [asdict(figure) for figure in self.figures]}
         (REPORTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_figures(name: str) -> dict[str, Figure]:
+    """The figures of the report that is there, by name."""
+    path = REPORTS / f"{name}.json"
+    if not path.exists():
+        return {}
+    return {figure["name"]: Figure(**figure) for figure in json.loads(path.read_text())["figures"]}
 
 
 def describe_machine() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import time_ns
 from typing import Any, Final
 
 from thalweg import attributes
@@ -103,6 +104,8 @@ class Recorder:
         self.folder = layout.create_folder(self._settings.spool_dir, identity)
         self._writer_lock = layout.hold_writer_lock(self.folder)
         self.state = State(self.folder)
+        self._logged = self.state.counter("logged")
+        self._tell_logged = self.state.setter("logged")
         self._writer = SpoolWriter(self.folder, self._settings.spool_limit_bytes)
         self._sender: SenderProcess | None = None
         self._unsaid: deque[bytes] = deque()
@@ -142,24 +145,29 @@ class Recorder:
                 self._is_busy = False
 
     def _log(self, values: Mapping[Any, Any], step: float | None) -> None:
+        """Few calls, as each counts; what is not plain goes the slow way."""
         if self._forked and not self._is_ready():
             return
-        time_us = self._now_us()
+        time_us = time_ns() // 1000
+        if time_us <= self._last_time_us:
+            time_us = self._last_time_us + 1
+        self._last_time_us = time_us
         at = self._next_step if step is None else step
         writer = self._writer
         try:
             names = tuple(values)
             schema = writer.declared[names]
             column = array("d", values.values())
-            is_plain = writer.has_room(len(column)) and math.isfinite(at) and len(column) == len(names)
             number = float(at)  # a NumPy integer of few bits must not overflow in the next step
+            is_plain = self._after < number < math.inf and len(column) == len(names)
+            is_plain = is_plain and writer.append_frame(schema, number, time_us, column)
         except Exception:  # noqa: BLE001  # new names, or a user's mapping or number, which may raise anything
             is_plain = False
-        if not is_plain or number <= self._after:
+        if not is_plain:
             self._log_slowly(values, at, time_us)
             return
-        writer.append_frame(schema, number, time_us, column)
-        self.state.count("logged", len(column))
+        self._logged += len(column)
+        self._tell_logged(self._logged)
         if number >= self._next_step:
             self._next_step = number + 1
         if time_us > self._check_sender_due_us:
@@ -215,7 +223,8 @@ class Recorder:
             self._drop(len(values), time_us, str(error))
             return
         self._writer.append_frame(schema, step, time_us, array("d", values.values()))
-        self.state.count("logged", len(values))
+        self._logged += len(values)
+        self._tell_logged(self._logged)
 
     def _drop(self, points: int, time_us: int, reason: str = "") -> None:
         """Counts points for which there is no room, and says so once a minute."""

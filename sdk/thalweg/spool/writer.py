@@ -10,10 +10,10 @@ import errno
 import json
 import mmap
 import os
-import zlib
 from array import array
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from thalweg.spool import layout
 from thalweg.spool.records import (
@@ -99,10 +99,6 @@ class SpoolWriter:
         if self._at + length > self._segment_bytes:
             self._open_next_segment()
 
-    def has_room(self, points: int) -> bool:
-        """Whether a frame of so many points fits in the current segment."""
-        return self._at + FRAME_BYTES + 8 * points <= self._segment_bytes
-
     def declare(self, names: tuple[str, ...], points: int) -> int:
         """Id of the schema with these names, written to the segment in which a frame of `points` will fit.
 
@@ -136,18 +132,20 @@ class SpoolWriter:
         self._next_schema += 1
         return schema
 
-    def append_frame(self, schema: int, step: float, time_us: int, values: array[float]) -> None:
-        """Appends one frame. Its schema was declared and its room made, so it cannot fail."""
-        at = self._at
-        view = self._view
-        length = FRAME_BYTES + 8 * len(values)
+    def append_frame(self, schema: int, step: float, time_us: int, values: array[float]) -> bool:
+        """Appends one frame of a schema that was declared in this segment, if there is room in it, and says so."""
+        at, count, sequence = self._at, len(values), self.sequence + 1
+        length = FRAME_BYTES + 8 * count
         end = at + length
-        sequence = self.sequence + 1
-        FRAME_FIELDS.pack_into(view, at + CRC_FROM, FRAME, sequence, schema, len(values), step, time_us)
-        view[at + FRAME_BYTES : end] = memoryview(values).cast("B")
-        crc = zlib.crc32(view[at + CRC_FROM : end])
+        if end > self._segment_bytes:
+            return False
+        view = self._view
+        body = FRAME_FIELDS.pack(FRAME, sequence, schema, count, step, time_us) + values.tobytes()
+        view[at + CRC_FROM : end] = body
+        crc = crc32(body)
         self.sequence, self._at = sequence, end  # first, and with no call between: a signal handler may raise there
         COMMIT.pack_into(view, at, MAGIC, length, crc)
+        return True
 
     def append_event(self, text: bytes) -> None:
         """Appends an event's JSON text. Raises SpoolFullError."""

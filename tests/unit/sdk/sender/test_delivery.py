@@ -18,7 +18,7 @@ import pytest
 from tests.support.batches import Sent, StreamReader, frames_of
 from tests.support.spools import NO_LIMIT, append, new_folder, read_all, segments, small_writer
 from tests.support.waiting import wait_until
-from thalweg.sender.delivery import Delivery, append_ending
+from thalweg.sender.delivery import POLL_S, Delivery, append_ending
 from thalweg.sender.main import seal
 from thalweg.sender.transport import RefusedError, RetryLaterError, Stream
 from thalweg.sender.watch import UNKNOWN, Ending
@@ -467,6 +467,53 @@ def test_idle_writer_gives_signs_of_life(folder: Path) -> None:
     assert not sign.frames
     assert sign.sequence == transport.batches[0].sequence
     assert {counter.reason for counter in sign.counters} == {"logged", "accepted"}
+
+
+class HeldBack(MemoryTransport):
+    """A server that answers only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
+        """A stream whose answers wait."""
+        async with super().open(hello) as stream:
+            receive = stream.receive
+
+            async def receive_later() -> pb.Ack | pb.Rejected:
+                await self.may_answer.wait()
+                return await receive()
+
+            stream.receive = receive_later  # type: ignore[method-assign]
+            yield stream
+
+
+def test_small_batches_go_one_at_a_time(folder: Path) -> None:
+    """What comes while one is under way goes together with the next, also if the sender looks again meanwhile."""
+    spool = small_writer(folder)
+
+    async def run() -> list[int]:
+        transport = HeldBack()
+        delivery = Delivery(folder, transport, ending=lambda: None)
+        task = asyncio.create_task(delivery.run())
+        append(spool, {"a": 0.0}, 0)
+        while not any(batch.frames for batch in transport.batches):
+            await asyncio.sleep(0.001)
+        for step in range(1, 6):
+            append(spool, {"a": float(step)}, step)
+            await asyncio.sleep(2 * POLL_S)  # a sender that did not wait would send each by itself
+        transport.may_answer.set()
+        while delivery.state.acked < spool.sequence:
+            await asyncio.sleep(0.001)
+        word(spool, FINISHED)
+        await asyncio.wait_for(task, 60)
+        delivery.close()
+        return [len(frames_of([batch])) for batch in transport.batches if batch.frames]
+
+    assert asyncio.run(run()) == [1, 5]
+    spool.close()
 
 
 def test_delivery_follows_a_live_writer(folder: Path) -> None:

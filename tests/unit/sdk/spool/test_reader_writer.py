@@ -374,18 +374,19 @@ def test_frame_that_fills_a_segment_exactly(folder: Path) -> None:
     append(spool, {"a": 0.0}, 0)
     free = SMALL_SEGMENT_BYTES - sum(length for _, length, _ in records_of(segments(folder)[0]))
     spool.append_event(b" " * (free - 32))
-    assert not spool.has_room(1)
+    assert not spool.append_frame(0, 1.0, 1, array("d", [1.0]))
     append(spool, {"a": 1.0}, 1)
     spool.close()
     assert len(segments(folder)) == 2
 
 
-def test_has_room_is_exact(folder: Path) -> None:
-    """`has_room` is true exactly where `append_frame` fits."""
+def test_frames_until_the_segment_is_full(folder: Path) -> None:
+    """`append_frame` says that there is no room exactly where there is none, and writes nothing then."""
     spool = small_writer(folder)
     schema = spool.declare(("a",), 1)
-    while spool.has_room(1):
-        spool.append_frame(schema, 0.0, 1, array("d", [1.0]))
+    while spool.append_frame(schema, 0.0, 1, array("d", [1.0])):
+        at, sequence = spool._at, spool.sequence
+    assert (spool._at, spool.sequence) == (at, sequence)
     assert SMALL_SEGMENT_BYTES - spool._at < FRAME_BYTES + 8
     spool.close()
 

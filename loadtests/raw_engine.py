@@ -1,0 +1,84 @@
+"""Rows a second into `points` of the embedded engine with nothing around it: the most that any ingest could reach.
+
+The rows are those that the ingest makes of wide steps: a million at a time, sorted by series, noisy float32 values,
+two inserts in flight. The rows that can be read are counted and summed afterwards.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from thalweg_tracker.engine.embedded import EmbeddedEngine
+from thalweg_tracker.engine.migrate import migrate
+from thalweg_tracker.ingest.assemble import POINTS
+from thalweg_tracker.model import limits
+
+_POOL = 8
+
+
+class RowPool:
+    """Batches of rows: values take turns, steps go on. Making one takes a few milliseconds."""
+
+    def __init__(self, metrics: int) -> None:
+        self.steps = limits.COMMIT_MAX_ROWS // metrics
+        self.rows = self.steps * metrics
+        keys = np.sort(np.random.default_rng(1).integers(0, 2**63, metrics, dtype=np.uint64))
+        self._run = pa.array(np.full(self.rows, 7, np.uint64))
+        self._metric = pa.array(np.repeat(keys, self.steps))
+        self._rank = pa.array(np.zeros(self.rows, np.uint16))
+        self._step = np.tile(np.arange(self.steps, dtype=float), metrics)
+        noise = np.random.default_rng(0).normal(1.0, 0.2, (_POOL, self.rows))
+        self.values = np.abs(noise).astype(np.float32).astype(np.float64)
+
+    def batch(self, number: int) -> pa.Table:
+        """The rows of one insert."""
+        step = self._step + number * self.steps
+        times = 1_700_000_000_000_000 + (step * 1000).astype(np.int64)
+        columns = [
+            self._run,
+            self._metric,
+            self._rank,
+            pa.array(step),
+            pa.array(times).view(pa.timestamp("us", "UTC")),
+            pa.array(self.values[number % _POOL]),
+        ]
+        return pa.Table.from_arrays(columns, schema=POINTS)
+
+
+def raw_rows_per_second(folder: Path, metrics: int, seconds: float) -> float:
+    """Inserts for so long into a new database. Raises AssertionError if a row is not there afterwards."""
+    engine = EmbeddedEngine(folder)
+    try:
+        migrate(engine)
+        pool = RowPool(metrics)
+        numbers = iter(range(1 << 62))
+        lock = threading.Lock()
+        done: list[int] = []
+        ends_at = time.perf_counter() + seconds
+
+        def work() -> None:
+            while time.perf_counter() < ends_at:
+                with lock:
+                    number = next(numbers)
+                engine.insert("points", pool.batch(number))
+                done.append(number)
+
+        threads = [threading.Thread(target=work) for _ in range(limits.COMMITS_IN_FLIGHT)]
+        begin = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = time.perf_counter() - begin
+        (found,) = engine.query("SELECT count() AS n, sum(value) AS total FROM points FINAL").to_pylist()
+        total = sum(float(pool.values[number % _POOL].sum()) for number in done)
+        assert found["n"] == len(done) * pool.rows, (found, len(done))
+        assert abs(found["total"] - total) < 1e-6 * total, (found, total)
+        return len(done) * pool.rows / took_s
+    finally:
+        engine.close()
