@@ -1,6 +1,5 @@
 -- Points. One row is identified by (run, metric, rank, step); of several, the one with the greatest time
--- stays. Merges remove the others some time; until then readers of series that hold copies use FINAL. Merges are fewer and
--- larger than usual: they took more processor time than the inserts.
+-- stays. Merges remove the others some time; until then readers of series that hold copies use FINAL.
 CREATE TABLE points
 (
     run    UInt64                 CODEC(ZSTD(1)),
@@ -11,8 +10,7 @@ CREATE TABLE points
     value  Float64                CODEC(Gorilla, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(time)
-ORDER BY (run, metric, rank, step)
-SETTINGS merge_selector_base = 12;
+ORDER BY (run, metric, rank, step);
 
 -- What is known of a series without reading its points, by writer. Every aggregate is idempotent: a batch
 -- that was sent twice changes nothing. `flags` (model/series_flags.py) says which numbers cannot be relied on.
