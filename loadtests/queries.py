@@ -3,9 +3,9 @@
 A database is filled with the code of the ingest: 10,000 trainings of 1,000 steps and 18 metrics, with config, tags
 and states; a run with 100,000 metrics; single series of 10 million, 1 million and 20 times 10,000 points. In each
 round it is served by `thalweg up` and asked over one kept HTTP connection; then, the server being stopped, the
-statements that the API makes of each question are run in the engine itself, side by side where the API does so.
-Figures are medians of warm calls; every answer is compared with what was written, a single NaN and a single spike
-among it.
+statements that the API makes of each question are run in the engine itself, side by side where the API does so; what
+it looks up by key and remembers is not among them. Figures are medians of warm calls; every answer is compared with
+what was written, a single NaN and a single spike among it.
 """
 
 from __future__ import annotations
