@@ -163,9 +163,9 @@ class WriterUser(ProtocolUser):
 
 
 class ForkUser(ProtocolUser):
-    """Forks a run again and again, and logs a few steps to the fork."""
+    """Forks a run again and again, and logs a few steps to the fork. There is one, however many users there are."""
 
-    weight = 1
+    fixed_count = 1
     wait_time = constant_throughput(1.0)
 
     def on_start(self) -> None:

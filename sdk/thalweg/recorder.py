@@ -158,7 +158,7 @@ class Recorder:
             names = tuple(values)
             schema = writer.declared[names]
             column = array("d", values.values())
-            number = float(at)  # a NumPy integer of few bits must not overflow in the next step
+            number = float(at + 0.0)  # no text; and a NumPy integer of few bits must not overflow in the next step
             is_plain = self._after < number < math.inf and len(column) == len(names)
             is_plain = is_plain and writer.append_frame(schema, number, time_us, column)
         except Exception:  # noqa: BLE001  # new names, or a user's mapping or number, which may raise anything
