@@ -137,7 +137,8 @@ def test_locust(server: ServerProcess, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py"), "--headless",
-            "--host", server.url, "-u", "6", "-r", "6", "-t", "15s", "--stop-timeout", "60", "--project", "locust", "--metrics", "5,40",
+            "--host", server.url, "-u", "6", "-r", "6", "-t", "15s", "--stop-timeout", "60", "--project", "locust",
+            "--metrics", "5,40",
             "--ranks", "2", "--json-file", str(tmp_path / "stats"), "--exit-code-on-error", "1",
         ],
         capture_output=True,
