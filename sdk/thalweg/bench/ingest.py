@@ -44,7 +44,7 @@ LOADS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What came of a load. All points were read back and are right.
+    """What came of a load. If they were checked, all points were read back and are right.
 
     `points_per_s`: acknowledged, and so queryable, while clients were logging. `drained_s`: from the end of the logging
     until all were acknowledged. `log_*_us`: of the slowest client.
@@ -61,7 +61,7 @@ class IngestResult:
 
 
 def run_ingest(url: str, project: str, load: IngestLoad, *, check: bool = True) -> IngestResult:
-    """Puts the load on a server, waits until all is acknowledged, reads all back. Raises ThalwegError."""
+    """Puts the load on a server, waits until all is acknowledged, reads all back if asked to. Raises ThalwegError."""
     with (
         tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder,
         _clients(url, project, load, folder) as started,

@@ -46,7 +46,7 @@ class StreamsLoad:
 
 @dataclass(frozen=True, slots=True)
 class StreamsResult:
-    """What came of it. All points were read back and are right.
+    """What came of it. If they were checked, all points were read back and are right.
 
     `visible_*_ms`: from the making of a frame until the word came that it is committed, and so can be read.
     `late_p99_ms`: by how much frames were made later than they should have been, by a client that is slow itself.
@@ -62,14 +62,15 @@ class StreamsResult:
     runs: tuple[str, ...]
 
 
-def run_streams(url: str, project: str, load: StreamsLoad) -> StreamsResult:
-    """Puts the load on a server, waits until all is acknowledged, reads all back. Raises ThalwegError."""
+def run_streams(url: str, project: str, load: StreamsLoad, *, check: bool = True) -> StreamsResult:
+    """Puts the load on a server, waits until all is acknowledged, reads all back if asked to. Raises ThalwegError."""
     try:
         writers, visible_ms, seconds, late_ms = asyncio.run(_drive(url, project, load))
     except grpc.RpcError as error:
         raise StreamEndedError(f"the server ended a stream: {error}") from error
-    client = ApiClient(url)
-    points = sum(verify(client, project, one.run_id, one.frames, one.steps) for one in writers)
+    for one in writers if check else []:
+        verify(ApiClient(url), project, one.run_id, one.frames, one.steps)
+    points = load.metrics * sum(one.steps for one in writers)
     return StreamsResult(
         load=load,
         points=points,

@@ -72,11 +72,15 @@ def ingest(
         narrow = streams.StreamsLoad(
             **_given(writers=clients, metrics=metrics, steps_per_s=rate or None), seconds=seconds
         )
-        _print(streams.run_streams(chosen, project, narrow), as_json, _tell_streams)
+        result = streams.run_streams(chosen, project, narrow, check=check)
+        _print(result, as_json, _tell_streams)
+        _tell_check(result, check, as_json)
         return
     loads = _load("ingest")
     load = replace(loads.LOADS[name], seconds=seconds, **_given(clients=clients, metrics=metrics, steps_per_s=rate))
-    _print(loads.run_ingest(chosen, project, load, check=check), as_json, _tell_ingest if check else _tell_unchecked)
+    result = loads.run_ingest(chosen, project, load, check=check)
+    _print(result, as_json, _tell_ingest)
+    _tell_check(result, check, as_json)
 
 
 @bench.command()
@@ -163,12 +167,12 @@ def _print(result: Any, as_json: bool, tell: Callable[[Any], None]) -> None:
         tell(result)
 
 
+def _tell_check(result: Any, check: bool, as_json: bool) -> None:
+    if check and not as_json:
+        click.echo(f"All {result.points:,} points were read back and compared.")
+
+
 def _tell_ingest(result: Any) -> None:
-    _tell_unchecked(result)
-    click.echo(f"All {result.points:,} points were read back and compared.")
-
-
-def _tell_unchecked(result: Any) -> None:
     click.echo(
         f"{result.points_per_s:,.0f} points/s acknowledged and queryable: {result.load.clients} clients,"
         f" {result.load.metrics:,} metrics a step.\n"
@@ -182,8 +186,7 @@ def _tell_streams(result: Any) -> None:
         f"{result.points_per_s:,.0f} points/s: {result.load.writers} writers, {result.load.metrics} metrics,"
         f" {result.load.steps_per_s:g} steps/s each.\n"
         f"Visible after {result.visible_p50_ms:.0f} ms at the median, {result.visible_p99_ms:.0f} at p99,"
-        f" {result.visible_worst_ms:.0f} at worst.\n"
-        f"All {result.points:,} points were read back and compared."
+        f" {result.visible_worst_ms:.0f} at worst."
     )
     if result.late_p99_ms > 100:
         output.note(f"This client was {result.late_p99_ms:.0f} ms late itself (p99): it is too slow for the load.")

@@ -105,6 +105,9 @@ class Sender:
             while not task.done() and not leave.done():
                 await asyncio.wait({task, leave}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 idle_s = time.monotonic() - delivery.last_progress_s
+                if not (delivery.folder / layout.IDENTITY_FILE).exists():
+                    log.warning("%s is gone: there is nothing left to deliver", delivery.folder)
+                    break
                 if delivery.has_ended and idle_s > LINGER_S:
                     log.warning("no progress for %.0f s; `thalweg sync` delivers the rest later", idle_s)
                     break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,3 +86,13 @@ def test_short_process_is_sealed_with_its_exit_code(tmp_path: Path) -> None:
         word = wait_until(lambda: read_all(folder, writer_ended=False).last_word)  # it is a zombie until then
     assert process.returncode == 3
     assert (word["outcome"], word["exit_code"]) == ("failed", 3)
+
+
+def test_a_sender_whose_folder_is_gone_leaves(tmp_path: Path) -> None:
+    """Somebody has deleted the spool while the server was away: there is nothing left to wait for."""
+    folder = new_folder(tmp_path / "spool")
+    sender = start_sender(folder, None, 0.0)
+    wait_until(lambda: (folder / layout.STATUS_FILE).exists())
+    assert sender.is_running()
+    shutil.rmtree(folder, ignore_errors=True)
+    wait_for_end(sender)
