@@ -1,9 +1,9 @@
 """Forks and lineages over the HTTP API: how long they take, and that what they answer is right.
 
-A database is filled with the code of the ingest, then served by `thalweg up`; all requests go over one kept HTTP
-connection. What is in it: a run of 100 million points to fork; a chain of 100 forks, each with its share of the
-points of one series, beside a plain run with the same points; a root with 10,000 forks; 100,000 checkpoints.
-Every answer is compared with what was written.
+A database is filled with the code of the ingest, and served by `thalweg up` once it is merged; all requests go over
+one kept HTTP connection. What is in it: a run of 100 million points to fork; a chain of 100 forks, each with its
+share of the points of one series, beside a plain run with the same points; a root with 10,000 forks; 100,000
+checkpoints. Every answer is compared with what was written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.asking import Asking, timed_ms
-from loadtests.filling import INSERT_POINTS, PROJECT, Filler
+from loadtests.filling import INSERT_POINTS, PROJECT, Filler, settle
 from loadtests.report import Report
 from thalweg.testing import running_server
 from thalweg_tracker.engine.contract import Engine
@@ -221,6 +221,7 @@ def main() -> None:
         engine = EmbeddedEngine(Path(folder) / "data")
         try:
             fill(engine, options, some_file)
+            settle(engine)
         finally:
             engine.close()
         with running_server(Path(folder) / "data") as server:

@@ -72,8 +72,8 @@ def _add_orders(router: APIRouter, engine: Engine, branches: Branches, latest_ch
         write = partial(write_attributes, engine, rows)
         if order.run_id is None:  # nobody else can have the id: what follows may come in any order
             fork_fresh = partial(branches.fork_fresh, project, child, parent.lineage, step, now_us)
-            last_step, layers, _, (made, check) = together(look, read, write, fork_fresh)
-            after.add_task(check)
+            last_step, layers, _, made = together(look, read, write, fork_fresh)
+            after.add_task(_mend, engine, branches, parent)
         else:
             fork_named = partial(branches.fork, project, child, run_id, parent.branch, step, now_us)
             last_step, layers, made = together(look, read, partial(fork_named, above=parent.lineage))
@@ -110,6 +110,12 @@ def _answer(engine: Engine, project: str, made: Registered) -> models.Continued:
     last_step = run_queries.last_step(engine, views[0]) if views else None
     layers = run_queries.attributes_of(engine, view_of(project, made.lineage))
     return _continued(project, made, last_step, layers)
+
+
+def _mend(engine: Engine, branches: Branches, parent: RunView) -> None:
+    """Mends lineages built on that of a view, if it has changed since it was read."""
+    if find_views(engine, parent.project, [RunRef(parent.run_id, parent.branch)])[0].lineage != parent.lineage:
+        branches.repair(parent.project)
 
 
 def _fork_step(

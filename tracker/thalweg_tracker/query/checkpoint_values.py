@@ -13,7 +13,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.query.lineage import RunView
-from thalweg_tracker.query.points import OF_EACH
+from thalweg_tracker.query.points import OF_EACH, UPTO_STEP
 from thalweg_tracker.sql import load, load_with
 
 _SMALLER_IS_BETTER: Final = ("loss", "error", "perplexity")
@@ -59,12 +59,11 @@ def _logged(engine: Engine, view: RunView, metric: str, steps: Sequence[float]) 
         "upto": [segment.upto for segment in view.segments],
         "runs": runs,
         "metrics": [metric_key(metric)],
-        "from_step": -math.inf,
         "to_step": steps[-1],
         "metric": metric_key(metric),
         "steps": list(steps),
     }
-    sql = load_with("checkpoint_series", final="FINAL", which=OF_EACH)
+    sql = load_with("checkpoint_series", final="FINAL", which=f"{OF_EACH} AND {UPTO_STEP}")
     rows = engine.query(sql, where, limits.QUERY_TIMEOUT_S).to_pylist()
     found = {row["checkpoint"]: row["value"] for row in rows}
     values: dict[float, float] = {}

@@ -19,7 +19,7 @@ from thalweg_tracker.runs.store import read_lineage, read_lineages
 from thalweg_tracker.sql import load
 
 _ORIGINS: Final = Lookup("branches", "run_id", load("origins"))
-_SHORT: Final = 32
+_SHORT: Final = 128
 """Lineages up to this length come with the origins; of others the end does."""
 
 

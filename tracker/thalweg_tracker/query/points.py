@@ -24,8 +24,15 @@ EVERY: Final = "every"
 """Instead of a form over ranks: the rows of all of them, with the column `rank`."""
 _PAIRS: Final = """(p.run, p.metric) IN (
     SELECT pair.1, pair.2 FROM (SELECT arrayJoin(arrayZip({runs:Array(UInt64)}, {metrics:Array(UInt64)})) AS pair))"""
-OF_EACH: Final = "p.run IN {runs:Array(UInt64)} AND p.metric IN {metrics:Array(UInt64)}"
+_IN_RUNS: Final = "p.run IN {runs:Array(UInt64)}"
+_IN_METRICS: Final = "p.metric IN {metrics:Array(UInt64)}"
+OF_EACH: Final = f"{_IN_RUNS} AND {_IN_METRICS}"
 """Which points: of each of some metrics in each of some runs."""
+_OF_EACH_SEGMENT: Final = f"indexHint({_IN_RUNS}) AND {_IN_METRICS}"
+"""The same for `points_of_ways`, which finds no segment for any other run."""
+_AFTER: Final = "p.step > transform(p.run, {segments:Array(UInt64)}, {after:Array(Float64)}, inf)"
+_FROM_STEP: Final = "p.step >= {from_step:Float64}"
+UPTO_STEP: Final = "p.step <= {to_step:Float64}"
 _NUMBERS: Final = "if(isNaN(p.value), NULL, p.value)"
 _OVER_RANKS: Final = {
     MEAN: "avg(p.value)",
@@ -42,11 +49,14 @@ class Part:
     """Series that are read by one query.
 
     Of views with more than one segment these lie in (segments[i], after[i], upto[i]) for each of `views`; a view is in
-    one part with all its metrics but those of the host, which are read like those of a plain run.
+    one part with all its metrics but those of the host, which are read like those of a plain run. Few segments have
+    points of their own at or before `after`, as the ingest refuses them: `has_early` tells, and the others are not
+    compared with it.
     """
 
     has_copies: bool
     has_ranks: bool
+    has_early: bool = False
     pairs: dict[tuple[int, int], None] = field(default_factory=dict)  # of run and metric
     views: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
@@ -61,13 +71,21 @@ class Part:
         parameters: dict[str, Any] = {
             "runs": each_run if is_every else runs,
             "metrics": each_metric if is_every else metrics,
-            "from_step": low,
-            "to_step": high,
         }
+        query, which = "points", OF_EACH if is_every else _PAIRS
         if self.views:
             parameters |= {"views": self.views, "segments": self.segments, "after": self.after, "upto": self.upto}
-        which = OF_EACH if is_every else _PAIRS
-        points = load_with(self._query, final="FINAL" if self.has_copies else "", which=which)
+            query = "points_of_lineage"
+            if len(set(self.segments)) == len(self.segments):  # else several views see the same segment
+                query, which = "points_of_ways", _OF_EACH_SEGMENT if is_every else _PAIRS
+                which += f" AND {_AFTER}" if self.has_early else ""
+        if low != -math.inf:
+            parameters["from_step"] = low
+            which += f" AND {_FROM_STEP}"
+        if high != math.inf:
+            parameters["to_step"] = high
+            which += f" AND {UPTO_STEP}"
+        points = load_with(query, final="FINAL" if self.has_copies else "", which=which)
         return _form(points, ranks, has_ranks=self.has_ranks), parameters
 
     def is_in_order(self, ranks: str | int) -> bool:
@@ -81,19 +99,13 @@ class Part:
         return Part(
             self.has_copies,
             self.has_ranks,
+            self.has_early,
             {pair: None for pair in self.pairs if pair[0] in runs and pair[1] == metric},
             [view] * len(own),
             [self.segments[place] for place in own],
             [self.after[place] for place in own],
             [self.upto[place] for place in own],
         )
-
-    @property
-    def _query(self) -> str:
-        """Which query reads its points: several views may see the same segment."""
-        if not self.views:
-            return "points"
-        return "points_of_ways" if len(set(self.segments)) == len(self.segments) else "points_of_lineage"
 
     def add(self, view: int, segment: int, after: float, upto: float) -> None:
         """A segment of a view."""
@@ -154,6 +166,7 @@ def plan_points(engine: Engine, pairs: Sequence[tuple[int, RunView]], metrics: S
         if not found:
             continue
         part = _part(parts, [row for _, row in found], has_lineage=True, of_host=False)
+        part.has_early |= any(row["first_step"] <= segment.after for segment, row in found)
         for segment in dict.fromkeys(segment for segment, _ in found):
             part.add(target, segment.run, segment.after, segment.upto)
         low = min([low, *(row["first_step"] for _, row in found)])

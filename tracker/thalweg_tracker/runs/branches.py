@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
 from thalweg_tracker.engine.contract import Engine, Parameters
@@ -91,24 +90,17 @@ class Branches:
         _check_same_fork(origin, present, registered)
         return registered
 
-    def fork_fresh(
-        self, project: str, run_id: str, above: Lineage, step: float, began_us: int
-    ) -> tuple[Registered, Callable[[], None]]:
+    def fork_fresh(self, project: str, run_id: str, above: Lineage, step: float, began_us: int) -> Registered:
         """A fork of the last branch of a lineage, as it was just read, under an id just made up: nobody else claims it.
 
-        Returns it with the check that must follow: whether the lineage was mended meanwhile. Raises EngineError.
+        Whoever calls this looks at the parent's lineage afterwards, and calls `repair` if it was mended meanwhile.
+        Raises EngineError.
         """
         parent = above[-1].branch
         origin = Origin(Branch(run_id), "fork", parent.run_id, parent.number, step, "", began_us)
         lineage = extended(above, origin)
         write_branches(self._engine, project, [(origin, lineage)], REPAIR - _now_us())
-
-        def check() -> None:
-            if load_named(self._engine, project, [origin.branch, parent]).is_wrong_about(origin.branch):
-                self._repair(project)
-
-        key = run_key(project, run_id)
-        return Registered(origin.branch, key, origin.kind, lineage, began_us), check
+        return Registered(origin.branch, run_key(project, run_id), origin.kind, lineage, began_us)
 
     def rewind(
         self,
@@ -183,13 +175,13 @@ class Branches:
             else:
                 known = load_known(self._engine, project, list({*near, *children}), numbers=numbers)
         if known.is_wrong_about(branch):
-            self._repair(project)
+            self.repair(project)
             known = load_known(self._engine, project, near, numbers=numbers)
         present = known.tree.origin(branch)
         assert present is not None, branch
         return known.registered(branch), present
 
-    def _repair(self, project: str) -> None:
+    def repair(self, project: str) -> None:
         """Computes all lineages of a project anew, and writes those that differ, until none does: a registration that
         came between the reading and the writing has built on what was wrong.
         """

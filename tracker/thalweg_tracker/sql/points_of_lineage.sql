@@ -1,4 +1,4 @@
--- Points of some views between two steps, both included: each view's segments lie in the own points of other branches.
+-- Points of some views: each view's segments lie in the own points of other branches.
 -- `run` is the key of the view. {final} is FINAL where rows may be there twice.
 SELECT s.view AS run, p.metric AS metric, p.rank AS rank, p.step AS step, p.time AS time, p.value AS value
 FROM points AS p {final}
@@ -10,4 +10,3 @@ INNER JOIN
 ) AS s ON p.run = s.run
 WHERE {which}
     AND p.step > s.after AND p.step <= s.upto
-    AND p.step >= {from_step:Float64} AND p.step <= {to_step:Float64}
