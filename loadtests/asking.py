@@ -27,15 +27,21 @@ class Asking:
 
     def get(self, path: str, **query: Any) -> Any:
         """The answer to GET."""
-        return self._answer(self._http.get(path, params=query))
+        return orjson.loads(self.fetch("GET", path, params=query))
 
     def post(self, path: str, body: Any) -> Any:
         """The answer to POST."""
-        return self._answer(self._http.post(path, json=body))
+        return orjson.loads(self.fetch("POST", path, json=body))
 
     def put(self, path: str, body: Any) -> Any:
         """The answer to PUT."""
-        return self._answer(self._http.put(path, json=body))
+        return orjson.loads(self.fetch("PUT", path, json=body))
+
+    def fetch(self, method: str, path: str, **options: Any) -> bytes:
+        """The answer as it comes. `options`: as those of httpx."""
+        answer = self._http.request(method, path, **options)
+        assert answer.is_success, answer.text
+        return answer.content
 
     def drain(self, path: str, body: Any, accept: str) -> None:
         """Reads the answer to POST and forgets it."""
@@ -48,10 +54,6 @@ class Asking:
         """The one series `loss` of a run."""
         (found,) = self.post("/series", {"runs": [run_id], "metrics": ["loss"], "points": points})["series"]
         return found
-
-    def _answer(self, answer: httpx.Response) -> Any:
-        assert answer.is_success, answer.text
-        return orjson.loads(answer.content)
 
 
 def timed_ms(call: Callable[[], Any], repeats: int, check: Callable[[Any], None]) -> float:
