@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,10 +35,14 @@ def main() -> None:
                 if not under_load:
                     found.append(run_freshness(server.url, "bench", options.points))
                     continue
+                load = IngestLoad(LOAD.clients, LOAD.metrics, LOAD.steps_per_s, seconds=options.points * 0.35 + 10)
+                began = threading.Event()
                 with ThreadPoolExecutor(1) as pool:
-                    load = IngestLoad(LOAD.clients, LOAD.metrics, LOAD.steps_per_s, seconds=options.points * 0.25 + 5)
-                    loading = pool.submit(run_ingest, server.url, "load", load)
+                    loading = pool.submit(run_ingest, server.url, "load", load, began=began)
+                    while not began.wait(1) and not loading.done():
+                        pass
                     found.append(run_freshness(server.url, "bench", options.points, every_s=0.25))
+                    assert not loading.done(), "the load ended before the last point"
                     rates.append(loading.result().points_per_s)
         wanted = ("under 250", "under 1,000") if under_load else ("", "")
         report.add(f"{place}: median of {options.points}", "ms", [one.p50_ms for one in found], wanted[0])

@@ -14,7 +14,6 @@ import argparse
 import re
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,6 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-import psutil
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -34,6 +32,7 @@ from loadtests import query_data as data
 from loadtests.asking import Asking, timed_ms
 from loadtests.filling import PROJECT
 from loadtests.live_events import AT_MOST, live_ms
+from loadtests.peak import Peak
 from loadtests.recording import Recorder, Statement, ask_again
 from loadtests.report import Report, python_loop_ms
 from thalweg.testing import ServerProcess, running_server
@@ -139,31 +138,6 @@ def series_questions(sizes: data.Sizes) -> Iterator[Question]:
         answers.in_buckets([answers.buckets(smooth, 1000)], accuracy=1e-6),
         {"runs": [data.single_run(sizes.middle_points)], "expressions": ["ema(loss, 0.99)"], "points": 1000},
     )
-
-
-class Peak:
-    """The most memory that a process was seen to hold."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self.bytes = self._process.memory_info().rss
-
-    @contextmanager
-    def watched(self) -> Iterator[Peak]:
-        """Looks again and again meanwhile."""
-        stop = threading.Event()
-
-        def look() -> None:
-            while not stop.wait(0.01):
-                self.bytes = max(self.bytes, self._process.memory_info().rss)
-
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            stop.set()
-            thread.join()
 
 
 def read_stream(server: ServerProcess, points: int, expected: NDArray[np.float32]) -> float:

@@ -1,39 +1,46 @@
 """Rows a second into `points` of the embedded engine with nothing around it: the most that any ingest could reach.
 
-The rows are those that the ingest makes of wide steps: a million at a time, sorted by series, noisy float32 values,
-two inserts in flight. The rows that can be read are counted and summed afterwards.
+The rows are those that the ingest makes of the load `wide`: the frames of two clients, a million points at a time,
+sorted by series, two inserts in flight. The rows that can be read are counted and summed afterwards.
 """
 
 from __future__ import annotations
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from thalweg.bench.frames import Frames
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.ingest.assemble import POINTS
 from thalweg_tracker.model import limits
 
 _POOL = 8
+_CLIENTS = 2
 
 
 class RowPool:
     """Batches of rows: values take turns, steps go on. Making one takes a few milliseconds."""
 
     def __init__(self, metrics: int) -> None:
-        self.steps = limits.COMMIT_MAX_ROWS // metrics
-        self.rows = self.steps * metrics
+        self.steps = limits.COMMIT_MAX_ROWS // metrics // _CLIENTS
+        series = _CLIENTS * metrics
+        self.rows = self.steps * series
         keys = np.sort(np.random.default_rng(1).integers(0, 2**63, metrics, dtype=np.uint64))
-        self._run = pa.array(np.full(self.rows, 7, np.uint64))
-        self._metric = pa.array(np.repeat(keys, self.steps))
+        self._run = pa.array(np.repeat(np.arange(1, _CLIENTS + 1, dtype=np.uint64), self.steps * metrics))
+        self._metric = pa.array(np.tile(np.repeat(keys, self.steps), _CLIENTS))
         self._rank = pa.array(np.zeros(self.rows, np.uint16))
-        self._step = np.tile(np.arange(self.steps, dtype=float), metrics)
-        noise = np.random.default_rng(0).normal(1.0, 0.2, (_POOL, self.rows))
-        self.values = np.abs(noise).astype(np.float32).astype(np.float64)
+        self._step = np.tile(np.arange(self.steps, dtype=float), series)
+        frames = [Frames.of(metrics, seed) for seed in range(_CLIENTS)]
+        self.values = []
+        for number in range(_POOL):
+            steps = np.arange(number * self.steps, (number + 1) * self.steps)
+            self.values.append(np.concatenate([one.values(steps).T.ravel() for one in frames]))
 
     def batch(self, number: int) -> pa.Table:
         """The rows of one insert."""
@@ -56,24 +63,21 @@ def raw_rows_per_second(folder: Path, metrics: int, seconds: float) -> float:
     try:
         migrate(engine)
         pool = RowPool(metrics)
-        numbers = iter(range(1 << 62))
-        lock = threading.Lock()
-        done: list[int] = []
+        numbers = count()
         ends_at = time.perf_counter() + seconds
 
-        def work() -> None:
+        def work() -> list[int]:
+            done = []
             while time.perf_counter() < ends_at:
-                with lock:
-                    number = next(numbers)
+                number = next(numbers)  # a call in C, which no other thread interrupts
                 engine.insert("points", pool.batch(number))
                 done.append(number)
+            return done
 
-        threads = [threading.Thread(target=work) for _ in range(limits.COMMITS_IN_FLIGHT)]
         begin = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(limits.COMMITS_IN_FLIGHT) as threads:
+            jobs = [threads.submit(work) for _ in range(limits.COMMITS_IN_FLIGHT)]
+            done = [number for job in jobs for number in job.result()]
         took_s = time.perf_counter() - begin
         (found,) = engine.query("SELECT count() AS n, sum(value) AS total FROM points FINAL").to_pylist()
         total = sum(float(pool.values[number % _POOL].sum()) for number in done)

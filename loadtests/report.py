@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +21,12 @@ from typing import Any
 import psutil
 
 REPORTS = Path(__file__).parent / "reports"
+_WANTED = re.compile(r"(under|at most|at least) ([\d,.]*\d)")
+_RUNS_TO_COMPARE = 3
 PACKAGES = ("thalweg", "chdb", "clickhouse-driver", "grpcio", "protobuf", "numpy", "pyarrow")
+
+
+_MET = {True: "yes", False: "**no**", None: ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +43,32 @@ class Figure:
         """The middle of the runs."""
         return statistics.median(self.values)
 
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the median is as it is wanted; None where no number is."""
+        found = _WANTED.match(self.wanted)
+        if not found:
+            return None
+        bound = float(found[2].replace(",", ""))
+        return {"under": self.median < bound, "at most": self.median <= bound, "at least": self.median >= bound}[
+            found[1]
+        ]
+
     def row(self, before: Figure | None) -> str:
         """A line of the Markdown table. `before`: the same in the last report."""
         low, high = min(self.values), max(self.values)
         last = f"{before.median:,.4g}" if before else ""
         return (
             f"| {self.name} | **{self.median:,.4g}** | {low:,.4g} to {high:,.4g} | {self.unit} | {len(self.values)} "
-            f"| {self.wanted} | {last} |"
+            f"| {self.wanted} | {_MET[self.is_met]} | {last} |"
         )
 
     def has_moved(self, before: Figure) -> bool:
-        """Whether no run of one lies within the runs of the other, and the medians differ by a tenth."""
+        """Whether no run of one lies within the runs of the other, and the medians differ by a tenth. Of fewer than
+        three runs nobody knows how far they spread.
+        """
+        if min(len(self.values), len(before.values)) < _RUNS_TO_COMPARE:
+            return False
         apart = min(self.values) > max(before.values) or max(self.values) < min(before.values)
         return apart and abs(self.median - before.median) > 0.1 * abs(before.median)
 
@@ -71,11 +94,9 @@ class Report:
         """Writes reports/<name>.md and .json."""
         command = "python -m loadtests." + name + "".join(f" {argument}" for argument in sys.argv[1:])
         machine = describe_machine()
-        before = read_figures(name)
-        moved = [figure for figure in self.figures if figure.name in before and figure.has_moved(before[figure.name])]
-        for figure in moved:
-            was = before[figure.name].median
-            print(f"moved: {figure.name}: {was:,.4g} to {figure.median:,.4g} {figure.unit}", flush=True)
+        last = read_committed(name)
+        before = {figure["name"]: Figure(**figure) for figure in last.get("figures", [])}
+        self._tell(before, last.get("machine", {}).get("python_loop_ms"), machine["python_loop_ms"])
         lines = [
             f"# {self.title}",
             "",
@@ -85,8 +106,8 @@ class Report:
             "",
             "Machine: " + ", ".join(f"{key} {value}" for key, value in machine.items()),
             "",
-            "| what | median | min to max | unit | runs | wanted | in the report before |",
-            "|---|---|---|---|---|---|---|",
+            "| what | median | min to max | unit | runs | wanted | met | in the report before |",
+            "|---|---|---|---|---|---|---|---|",
             *(figure.row(before.get(figure.name)) for figure in self.figures),
             "",
             *(f"* {note}" for note in self.notes),
@@ -96,13 +117,30 @@ class Report:
         document = {"command": command, "machine": machine, "figures": [asdict(figure) for figure in self.figures]}
         (REPORTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
+    def _tell(self, before: dict[str, Figure], loop_ms_before: float | None, loop_ms: float) -> None:
+        """Prints what has moved since the last report, and what is not as it is wanted."""
+        moved = [figure for figure in self.figures if figure.name in before and figure.has_moved(before[figure.name])]
+        if moved:
+            print(f"moved, while a loop in Python took {loop_ms_before} ms then and {loop_ms} ms now:", flush=True)
+        for figure in moved:
+            print(
+                f"  {figure.name}: {before[figure.name].median:,.4g} to {figure.median:,.4g} {figure.unit}", flush=True
+            )
+        for figure in self.figures:
+            if figure.is_met is False:
+                print(f"not met: {figure.name}: {figure.median:,.4g} {figure.unit}, wanted {figure.wanted}", flush=True)
 
-def read_figures(name: str) -> dict[str, Figure]:
-    """The figures of the report that is there, by name."""
-    path = REPORTS / f"{name}.json"
-    if not path.exists():
+
+def read_committed(name: str) -> dict[str, Any]:
+    """The report of this name that was committed last; empty if there is none."""
+    git = shutil.which("git")
+    if git is None:
         return {}
-    return {figure["name"]: Figure(**figure) for figure in json.loads(path.read_text())["figures"]}
+    done = subprocess.run(  # git, with fixed words
+        [git, "show", f"HEAD:./{name}.json"], cwd=REPORTS, capture_output=True, text=True, check=False
+    )
+    found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return found
 
 
 def describe_machine() -> dict[str, Any]:

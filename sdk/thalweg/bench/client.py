@@ -38,7 +38,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a client did. `acked_points`: when it stopped logging; afterwards all were."""
+    """What a client did. `acked_points`: when it stopped logging; afterwards all were. `acked_by_tenth`: points
+    acknowledged after each tenth of the time.
+    """
 
     run_id: str
     steps: int
@@ -48,26 +50,31 @@ class Done:
     log_p50_us: float
     log_p99_us: float
     max_resident_mb: float
+    acked_by_tenth: list[int]
 
 
 def carry_out(order: Order) -> Done:
     """Logs for the time given, and waits until all is acknowledged. Raises TimeoutError."""
     frames = Frames.of(order.metrics, order.seed)
-    rows = frames.rows
     run = thalweg.init(
         project=order.project, url=order.url, spool_dir=Path(order.spool_dir), system_interval_s=0, tags=["bench"]
     )
     if not run.flush(_FLUSH_S):
         raise TimeoutError(f"the server did not answer within {_FLUSH_S:g} s")
     print(json.dumps({"ready": run.run_id}), flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        raise EOFError("whoever started this client is gone")
     before = run.unacknowledged
     took_ns: list[int] = []
-    clock, pool = time.perf_counter_ns, len(rows)
+    row: dict[str, float] = {}
+    clock = time.perf_counter_ns
     records_ahead = max(order.backlog_points // order.metrics, 2)
     begin = time.perf_counter()
     step = 0
+    acked_by_tenth: list[int] = []
     while (elapsed := time.perf_counter() - begin) < order.seconds:
+        if elapsed > (len(acked_by_tenth) + 1) * order.seconds / 10:
+            acked_by_tenth.append(_acked(run, before, step) * order.metrics)
         if order.steps_per_s:
             early = step / order.steps_per_s - elapsed
             if early > 0:
@@ -75,14 +82,14 @@ def carry_out(order: Order) -> Done:
         elif step % 16 == 0 and run.unacknowledged > records_ahead:
             time.sleep(0.002)
             continue
-        row = rows[step % pool]
+        frames.fill(row, step)
         start = clock()
         run.log(row, step=step)
         if len(took_ns) < _TIMES_MOST:
             took_ns.append(clock() - start)
         step += 1
     logged_s = time.perf_counter() - begin
-    acked = step - min(run.unacknowledged - before, step)
+    acked = _acked(run, before, step)
     if not run.flush(_FLUSH_S):
         raise TimeoutError(f"the server did not acknowledge everything within {_FLUSH_S:g} s")
     drained_s = time.perf_counter() - begin
@@ -95,10 +102,16 @@ def carry_out(order: Order) -> Done:
         drained_s=drained_s,
         log_p50_us=quantile(took_us, 0.5),
         log_p99_us=quantile(took_us, 0.99),
+        acked_by_tenth=[*acked_by_tenth, acked * order.metrics],
         max_resident_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
     run.finish()
     return done
+
+
+def _acked(run: thalweg.Run, before: int, steps: int) -> int:
+    """How many of the steps are acknowledged. `before`: what was not when they began."""
+    return steps - min(run.unacknowledged - before, steps)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class FreshnessResult:
 def run_freshness(url: str, project: str, points: int, every_s: float = 0.0) -> FreshnessResult:
     """Logs one point after the other, and asks for each until it is there with its value. Raises ThalwegError.
 
-    The request that finds it counts in full. `every_s`: seconds from one to the next, at least.
+    The request that finds it counts in full. `every_s`: seconds from one to the next, about; they vary, so that points
+    do not keep step with what the server does at fixed times.
     """
     client = ApiClient(url)
     took_ms = []
@@ -44,7 +46,7 @@ def run_freshness(url: str, project: str, points: int, every_s: float = 0.0) -> 
             raise InvisibleError(f"the first point was not acknowledged within {VISIBLE_MOST_S:g} s")
         for step in range(points):
             took_ms.append(_until_visible_ms(client, project, run, step))
-            time.sleep(max(0.0, every_s - took_ms[-1] / 1e3))
+            time.sleep(max(0.0, every_s * random.uniform(0.7, 1.3) - took_ms[-1] / 1e3))  # noqa: S311  # no secret
         run.finish()
     return FreshnessResult(points, quantile(took_ms, 0.5), quantile(took_ms, 0.99), max(took_ms))
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -47,7 +48,8 @@ class IngestResult:
     """What came of a load. If they were checked, all points were read back and are right.
 
     `points_per_s`: acknowledged, and so queryable, while clients were logging. `drained_s`: from the end of the logging
-    until all were acknowledged. `log_*_us`: of the slowest client.
+    until all were acknowledged. `log_*_us`: of the slowest client. `by_tenth`: points/s acknowledged in each tenth of
+    the time.
     """
 
     load: IngestLoad
@@ -58,16 +60,24 @@ class IngestResult:
     log_p99_us: float
     client_resident_mb: float
     runs: tuple[str, ...]
+    by_tenth: tuple[float, ...]
 
 
-def run_ingest(url: str, project: str, load: IngestLoad, *, check: bool = True) -> IngestResult:
-    """Puts the load on a server, waits until all is acknowledged, reads all back if asked to. Raises ThalwegError."""
+def run_ingest(
+    url: str, project: str, load: IngestLoad, *, check: bool = True, began: threading.Event | None = None
+) -> IngestResult:
+    """Puts the load on a server, waits until all is acknowledged, reads all back if asked to. Raises ThalwegError.
+
+    `began` is set when all clients are there and begin.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder,
         _clients(url, project, load, folder) as started,
     ):
         for process in started:
             _say(process, "go")
+        if began is not None:
+            began.set()
         done = [Done(**_word(process)) for process in started]
         for process in started:
             if process.wait() != 0:
@@ -86,7 +96,13 @@ def run_ingest(url: str, project: str, load: IngestLoad, *, check: bool = True) 
         log_p99_us=max(one.log_p99_us for one in done),
         client_resident_mb=max(one.max_resident_mb for one in done),
         runs=tuple(one.run_id for one in done),
+        by_tenth=_rates([sum(points) for points in zip(*(one.acked_by_tenth for one in done), strict=True)], logged_s),
     )
+
+
+def _rates(acked: list[int], seconds: float) -> tuple[float, ...]:
+    """Points a second in each tenth of the time, from those that were acknowledged after it."""
+    return tuple((after - before) / seconds * 10 for before, after in zip([0, *acked], acked, strict=False))
 
 
 @contextmanager

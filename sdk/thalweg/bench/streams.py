@@ -48,8 +48,9 @@ class StreamsLoad:
 class StreamsResult:
     """What came of it. If they were checked, all points were read back and are right.
 
-    `visible_*_ms`: from the making of a frame until the word came that it is committed, and so can be read.
-    `late_p99_ms`: by how much frames were made later than they should have been, by a client that is slow itself.
+    `points_per_s`: while frames were made; each was acknowledged `visible_worst_ms` later at most. `visible_*_ms`: from
+    the making of a frame until the word came that it is committed, and so can be read. `late_p99_ms`: by how much
+    frames were made later than they should have been, by a client that is slow itself.
     """
 
     load: StreamsLoad
@@ -84,7 +85,7 @@ def run_streams(url: str, project: str, load: StreamsLoad, *, check: bool = True
 
 
 async def _drive(url: str, project: str, load: StreamsLoad) -> tuple[list[Words], list[float], float, list[float]]:
-    """The writers when all is acknowledged, how long frames were under way, seconds in all, how late frames were."""
+    """The writers when all is acknowledged, how long frames were under way and made, and how late they were made."""
     async with _calls(url, load.writers) as calls:
         writers = [
             _Writer(call, Words(project, generate_run_id(), Frames.of(load.metrics, seed)))
@@ -101,7 +102,8 @@ async def _drive(url: str, project: str, load: StreamsLoad) -> tuple[list[Words]
         acks = [writer.take_acks() for writer in writers]
         found = await _all([*acks, *logs], load.seconds + _ACKED_MOST_S)
         visible_ms = [ms for some in found[: len(writers)] for ms in some]
-        return [writer.words for writer in writers], visible_ms, time.perf_counter() - begin, late_ms
+        made_s = max(load.seconds, max(found[len(writers) :]) - begin)
+        return [writer.words for writer in writers], visible_ms, made_s, late_ms
 
 
 async def _all(jobs: list[Coroutine[Any, Any, Any]], most_s: float) -> list[Any]:
@@ -131,16 +133,19 @@ class _Writer:
         await self.call.write(self.words.start())
         await self._answer()
 
-    async def log(self, begin: float, load: StreamsLoad, late_ms: list[float]) -> None:
-        """Frames at their times, then the end."""
+    async def log(self, begin: float, load: StreamsLoad, late_ms: list[float]) -> float:
+        """Frames at their times, then the end. Returns when the last frame was made."""
+        made = begin
         for step in range(round(load.seconds * load.steps_per_s)):
             due = begin + step / load.steps_per_s
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            late_ms.append(max(0.0, time.perf_counter() - due) * 1e3)
+            made = time.perf_counter()
+            late_ms.append(max(0.0, made - due) * 1e3)
             self.words.log()
             await self._say()
         self.words.end()
         await self._say()
+        return made
 
     async def take_acks(self) -> list[float]:
         """Until the last word is acknowledged: for how long frames were under way. Raises StreamEndedError."""
