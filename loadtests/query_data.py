@@ -138,7 +138,7 @@ def prepare(folder: Path, sizes: Sizes, stream_points: int) -> Path:
         if there is None:
             _fill(filler, sizes)
         for points in more:
-            _fill_single(filler, single_run(points), points, 0)
+            fill_single(filler, single_run(points), points, 0)
         settle(engine)
     finally:
         engine.close()
@@ -152,32 +152,44 @@ def single_run(points: int) -> str:
 
 
 def _fill(filler: Filler, sizes: Sizes) -> None:
-    filler.tell((training(number), list(_told(number))) for number in range(sizes.runs))
-    filler.log_runs(list(METRICS), _trainings(sizes.runs))
-    filler.add_runs(["wide"])
-    filler.log("wide", wide_names(sizes.wide_metrics), _steps(0, WIDE_STEPS), wide_values(sizes.wide_metrics))
+    fill_trainings(filler, sizes.runs)
+    fill_wide(filler, sizes.wide_metrics)
     for points in (sizes.long_points, sizes.middle_points):
-        _fill_single(filler, single_run(points), points, 0)
+        fill_single(filler, single_run(points), points, 0)
     for number in range(COMPARED):
-        _fill_single(filler, f"compared-{number}", sizes.compared_points, number)
+        fill_single(filler, f"compared-{number}", sizes.compared_points, number)
 
 
 def _steps(start: int, end: int) -> NDArray[np.float64]:
     return np.arange(start, end, dtype=np.float64)
 
 
-def _fill_single(filler: Filler, run_id: str, points: int, salt: int) -> None:
+def fill_trainings(filler: Filler, runs: int, steps: int = STEPS) -> None:
+    """So many trainings of so many steps, with what they tell."""
+    filler.tell((training(number), list(_told(number))) for number in range(runs))
+    filler.log_runs(list(METRICS), _trainings(runs, steps))
+
+
+def fill_wide(filler: Filler, metrics: int) -> None:
+    """The run `wide`."""
+    filler.add_runs(["wide"])
+    filler.log("wide", wide_names(metrics), _steps(0, WIDE_STEPS), wide_values(metrics))
+
+
+def fill_single(filler: Filler, run_id: str, points: int, salt: int) -> None:
+    """A run with the one series `loss`."""
     filler.add_runs([run_id])
     for start in range(0, points, INSERT_POINTS):
         end = min(points, start + INSERT_POINTS)
         filler.log(run_id, ["loss"], _steps(start, end), single_values(points, salt, start, end)[:, None])
 
 
-def _trainings(runs: int) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    for start in range(0, runs, 25):
-        numbers = np.arange(start, min(start + 25, runs))
-        for number, values in zip(numbers.tolist(), training_values(numbers, np.arange(STEPS)), strict=True):
-            yield training(number), _steps(0, STEPS), values
+def _trainings(runs: int, steps: int) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
+    at_once = max(1, 25 * STEPS // steps)
+    for start in range(0, runs, at_once):
+        numbers = np.arange(start, min(start + at_once, runs))
+        for number, values in zip(numbers.tolist(), training_values(numbers, np.arange(steps)), strict=True):
+            yield training(number), _steps(0, steps), values
 
 
 def config(number: int) -> dict[str, float | int | str]:

@@ -1,26 +1,32 @@
-"""`thalweg bench` and the locust users against a real server: they measure, and fail where data is wrong."""
+"""`thalweg bench` against a real server: it measures, and fails where data is wrong."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
 
+import numpy as np
 import pytest
 
 import thalweg
+from thalweg.api_client import ApiClient
+from thalweg.bench.answers import WrongAnswerError
 from thalweg.bench.frames import Frames
 from thalweg.bench.ingest import IngestLoad, run_ingest
 from thalweg.bench.numbers import quantile
-from thalweg.bench.queries import NothingThereError, run_queries
+from thalweg.bench.queries import NothingThereError, define_custom, find_subject, questions, run_queries
 from thalweg.bench.read_back import WrongDataError, verify
 from thalweg.errors import ThalwegError
 from thalweg.testing import ServerProcess, running_server
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,7 @@ def test_ingest(server: ServerProcess) -> None:
     assert found["load"] == {
         "clients": 2, "metrics": 7, "steps_per_s": 20.0, "seconds": 1.0, "backlog_points": 4_000_000
     }  # fmt: skip
+    assert found["checked"] is True
     assert found["points"] % 7 == 0
     assert 0 < found["points"] <= 2 * 7 * 21
     assert 0 < found["points_per_s"] <= 2 * 7 * 21
@@ -69,21 +76,168 @@ def test_narrow(server: ServerProcess) -> None:
     """Many writers over a few connections."""
     found = bench(
         "ingest", "--url", server.url, "--load", "narrow", "--clients", "6", "--metrics", "3", "--rate", "5",
-        "--seconds", "1", "-p", "narrow",
+        "--seconds", "1", "-p", "narrow", "--no-check",
     )  # fmt: skip
+    assert found["checked"] is False
     assert found["points"] == 6 * 3 * 5
     assert 0 < found["visible_p50_ms"] <= found["visible_p99_ms"] <= found["visible_worst_ms"]
     assert len(set(found["runs"])) == 6
 
 
-def test_queries(server: ServerProcess) -> None:
-    """All questions are asked, of a project that has runs."""
-    run_ingest(server.url, "asked", IngestLoad(clients=1, metrics=5, steps_per_s=50, seconds=0.2))
-    found = bench("query", "--url", server.url, "--users", "7", "--seconds", "1", "-p", "asked")
-    assert found["errors"] == 0
+Alter = Callable[[str, bytes], bytes]
+
+
+@contextmanager
+def altered(server: ServerProcess, alter: Alter) -> Iterator[str]:
+    """The address of a proxy that passes answers on as `alter` makes them of path and body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            passed = {name: self.headers[name] for name in ("Accept", "Content-Type") if name in self.headers}
+            request = Request(server.url + self.path, body or None, passed, method=self.command)
+            try:
+                with build_opener(ProxyHandler({})).open(request) as response:
+                    status, text = response.status, alter(self.path, response.read())
+            except HTTPError as error:
+                with error:
+                    status, text = error.code, error.read()
+            self.send_response(status)
+            if status != 204:
+                self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = do_PUT = do_DELETE = answer
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def asked(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A project with runs, of which the newest has no metrics."""
+    run_ingest(server.url, "asked", IngestLoad(clients=2, metrics=5, steps_per_s=50, seconds=0.2))
+    log_nothing(server, "asked", "nothing yet", tmp_path_factory.mktemp("spool"))
+    return "asked"
+
+
+def log_nothing(server: ServerProcess, project: str, run_id: str, spool: Path) -> None:
+    """A run without metrics."""
+    thalweg.init(project=project, run_id=run_id, url=server.url, spool_dir=spool, system_interval_s=0).finish()
+
+
+def test_queries(server: ServerProcess, asked: str) -> None:
+    """All questions are asked, also where the newest run is empty, and the server is left as it was."""
+    assert server.client.get(f"/projects/{asked}/runs")["runs"][0]["run_id"] == "nothing yet"
+    found = bench("query", "--url", server.url, "--users", "8", "--seconds", "1", "-p", asked)
+    assert (found["errors"], found["first_error"], found["checked"]) == (0, "", True)
+    assert len(found["questions"]) == 8
     assert all(one["answers"] > 0 for one in found["questions"])
+    assert server.client.get(f"/projects/{asked}/custom-metrics")["custom_metrics"] == []
+
+
+def test_figures_of_what_was_never_asked_are_null(server: ServerProcess, asked: str) -> None:
+    """JSON has no NaN."""
+    found = bench("query", "--url", server.url, "--users", "1", "--seconds", "0.1", "--think", "1000", "-p", asked)
+    assert [one["answers"] for one in found["questions"]].count(0) == 7
+    assert {one["p95_ms"] for one in found["questions"] if not one["answers"]} == {None}
+
+
+def test_nothing_to_ask_for(server: ServerProcess, tmp_path: Path) -> None:
+    """No runs, or none with metrics: a sentence."""
     with pytest.raises(NothingThereError):
-        run_queries(server.url, "empty", 1, 0.1)
+        run_queries(server.client, "empty", 1, 0.1)
+    log_nothing(server, "without metrics", "r", tmp_path)
+    with pytest.raises(NothingThereError):
+        run_queries(server.client, "without metrics", 1, 0.1)
+
+
+def test_wrong_answers_are_told(server: ServerProcess, asked: str) -> None:
+    """An answer that cannot be right is an error, and its time counts for nothing."""
+
+    def lower(path: str, body: bytes) -> bytes:
+        if not path.endswith("/series"):
+            return body
+        document = json.loads(body)
+        for one in document["series"]:
+            one["max"][0] = one["min"][0] - 1.0
+        return json.dumps(document).encode()
+
+    with altered(server, lower) as url:
+        found = run_queries(ApiClient(url), asked, users=8, seconds=0.1)
+        message = bench("query", "--url", url, "--users", "8", "--seconds", "0.1", "-p", asked, status=1)
+    by_name = {one.name: one.answers for one in found.questions}
+    wrong = {"many metrics of one run", "one metric of the newest runs", "expression", "custom metric"}
+    assert {name for name, answers in by_name.items() if not answers} == wrong
+    assert found.errors >= len(wrong)
+    assert "a min is above its max" in found.first_error
+    assert "were wrong or did not come" in message
+    assert "a min is above its max" in message
+
+
+def test_a_user_that_fails_is_told(server: ServerProcess, asked: str) -> None:
+    """Whatever ends a user's thread is an error. (No JSON of the API is nested so deeply that it cannot be read.)"""
+
+    def nest(path: str, body: bytes) -> bytes:
+        return b"[" * 200_000 if path.endswith("/runs/query") else body
+
+    with altered(server, nest) as url:
+        found = run_queries(ApiClient(url), asked, users=8, seconds=0.1)
+    assert found.errors >= 1
+    assert "RecursionError" in found.first_error
+    assert server.client.get(f"/projects/{asked}/custom-metrics")["custom_metrics"] == []
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b'{"series": [{}]}', b'{"runs": null}', b"not JSON"])
+def test_answers_of_another_shape_are_told(server: ServerProcess, asked: str, answer: bytes) -> None:
+    """They are wrong answers, not the end of a user: all goes on, and only they are missing."""
+
+    def replace(path: str, body: bytes) -> bytes:
+        return answer if path.endswith(("/series", "/runs/query")) else body
+
+    with altered(server, replace) as url:
+        found = run_queries(ApiClient(url), asked, users=8, seconds=0.1)
+    assert [bool(one.answers) for one in found.questions] == [True, False, True, True, False, False, False, False]
+    assert "ended before its time" not in found.first_error
+
+
+def test_every_question_notices_what_belongs_to_another(server: ServerProcess, asked: str) -> None:
+    """The answer to a question about another run, or the answer backwards, is wrong."""
+    subject = find_subject(server.client, asked)
+    custom = define_custom(server.client, subject)
+    with altered(server, lambda _, body: body.replace(subject.run.encode(), b"another-run")) as url:
+        for question in questions(subject, custom):
+            question.check_answer(question.ask(server.client))
+            if question.name in ("run list", "run table by last value", "metric names"):
+                continue  # a run more or less, or names alone: nobody can tell
+            with pytest.raises(WrongAnswerError):
+                question.check_answer(question.ask(ApiClient(url)))
+    server.client.delete(f"/projects/{asked}/custom-metrics/{custom}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--load", "narrow", "--rate", "0.1", "--seconds", "1"], "that is no step"),
+        (["--load", "narrow", "--rate", "0"], "that is no step"),
+        (["--load", "wide", "--clients", "65"], "64 are the most"),
+    ],
+)
+def test_loads_that_cannot_be(arguments: list[str], sentence: str) -> None:
+    """A sentence, before anything is asked or started."""
+    message = bench("ingest", "--url", "http://127.0.0.1:9", *arguments, status=2)
+    assert sentence in message
+    assert "Traceback" not in message
 
 
 def test_freshness_and_sdk(server: ServerProcess) -> None:
@@ -108,12 +262,14 @@ def test_wrong_data_is_told(server: ServerProcess, tmp_path: Path) -> None:
             project="wrong", run_id="r", url=server.url, spool_dir=tmp_path, rank=rank, system_interval_s=0
         )
         for step in range(steps):
-            row = frames.rows[step % len(frames.rows)] if rank == 0 else dict.fromkeys(frames.names, 0.5)
+            row = dict.fromkeys(frames.names, 0.5)
+            if rank == 0:
+                frames.fill(row, step)
             run.log(row, step=step)
         run.finish()
     assert verify(server.client, "wrong", "r", frames, steps, rank=0) == 3 * steps
     assert verify(server.client, "wrong", "r", frames, 0, rank=0) == 0
-    other = Frames(frames.names, frames.values + 1e-9)
+    other = Frames(frames.names, (np.nextafter(frames.tables[0], np.float32(9)), *frames.tables[1:]))
     for call in (
         lambda: verify(server.client, "wrong", "r", frames, steps + 1, rank=0),
         lambda: verify(server.client, "wrong", "r", frames, steps - 1, rank=0),
@@ -130,23 +286,3 @@ def test_wrong_data_is_told(server: ServerProcess, tmp_path: Path) -> None:
 def test_quantiles() -> None:
     """The least value that enough do not exceed."""
     assert [quantile([4, 1, 3, 2], share) for share in (0.0, 0.5, 0.51, 0.99, 1.0)] == [1, 2, 3, 4, 4]
-
-
-def test_locust(server: ServerProcess, tmp_path: Path) -> None:
-    """All users together, with several widths and ranks: nothing fails, every kind of request was made."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py"), "--headless",
-            "--host", server.url, "-u", "6", "-r", "6", "-t", "15s", "--stop-timeout", "60", "--project", "locust",
-            "--metrics", "5,40",
-            "--ranks", "2", "--json-file", str(tmp_path / "stats"), "--exit-code-on-error", "1",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    stats = json.loads((tmp_path / "stats.json").read_text())
-    assert {"frame", "fork", "read everything back", "run table by last value"} <= {one["name"] for one in stats}
-    assert sum(one["num_failures"] for one in stats) == 0

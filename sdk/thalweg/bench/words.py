@@ -23,6 +23,7 @@ class Words:
     """The messages of a writer in their order. No socket: whoever drives it sends them, and tells it of answers.
 
     As the SDK's sender does it, small batches go one at a time: frames wait for the acknowledgement of those before.
+    However many wait, a batch has no more of them than fit into BATCH_TARGET_BYTES.
 
     `first_step`: of its frames, which are those of `Frames` from its first on.
     """
@@ -68,7 +69,7 @@ class Words:
         """Makes the next frame."""
         self._steps += struct.pack("<d", self.first_step + self.steps)
         self._times += struct.pack("<q", self._now_us())
-        self._values += self.frames.values[self.steps % len(self.frames.values)].tobytes()
+        self._values += self.frames.frame(self.steps).tobytes()
         self._made.append(time.perf_counter())
         self.steps += 1
 
@@ -78,16 +79,22 @@ class Words:
             return None
         batch = pb.Batch()
         if self._made:
-            steps, times, values = bytes(self._steps), bytes(self._times), bytes(self._values)
-            batch.frames.append(pb.FrameGroup(schema=_SCHEMA, steps=steps, times=times, values=values))
-            self._under_way, self._made = self._made, []
-            for part in (self._steps, self._times, self._values):
-                part.clear()
-        if self._is_end_due:
+            batch.frames.append(self._take_frames())
+        if self._is_end_due and not self._made:
             self._is_end_due = False
             ended = pb.WriterEnded(outcome=pb.WriterEnded.FINISHED, exit_code=0)
             batch.events.append(pb.Event(time_us=self._now_us(), ended=ended))
         return self._batch(batch) if batch.frames or batch.events else None
+
+    def _take_frames(self) -> pb.FrameGroup:
+        """The first of the frames that wait, as many as a batch holds."""
+        width = len(self.frames.names)
+        count = min(len(self._made), max(1, limits.BATCH_TARGET_BYTES // (8 * (2 + width))))
+        self._under_way, self._made = self._made[:count], self._made[count:]
+        steps = _cut(self._steps, 8 * count)
+        times = _cut(self._times, 8 * count)
+        values = _cut(self._values, 8 * count * width)
+        return pb.FrameGroup(schema=_SCHEMA, steps=steps, times=times, values=values)
 
     def end(self) -> None:
         """The process ended well: `next` says so after the last frame."""
@@ -115,3 +122,10 @@ class Words:
         """Later than the time before, whatever the clock says."""
         self._last_us = max(time.time_ns() // 1000, self._last_us + 1)
         return self._last_us
+
+
+def _cut(waiting: bytearray, size: int) -> bytes:
+    """Takes so many bytes off the front."""
+    taken = bytes(waiting[:size])
+    del waiting[:size]
+    return taken

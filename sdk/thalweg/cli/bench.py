@@ -1,23 +1,24 @@
-"""`thalweg bench`: loads against a running server, to size a deployment. Everything that is logged is read back."""
+"""`thalweg bench`: loads against a running server, to size a deployment, and whether its answers are right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib import import_module
-from typing import Any
+from math import isfinite
+from typing import Any, Final
 
 import click
 
 from thalweg.cli import output
-from thalweg.cli.options import json_option, settings, url_option
+from thalweg.cli.options import connect, json_option, settings, url_option
 from thalweg.errors import ThalwegError
 
 _project = click.option(
     "--project", "-p", default="bench", show_default=True, metavar="P", help="Project of the runs that it makes."
 )
-_WIDTHS = (1, 10, 100, 1000)
-_WIDTHS = (1, 10, 100, 1000)
+_WIDTHS: Final = (1, 10, 100, 1000)
+_PROCESSES_MAX: Final = 64
 _seconds = click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=60.0, show_default=True, metavar="S")
 
 
@@ -25,8 +26,9 @@ _seconds = click.option("--seconds", type=click.FloatRange(0.1, 86_400), default
 def bench() -> None:
     """Put loads on a server, and measure what it takes.
 
-    Runs that these make are tagged `bench`. Every point is read back and compared: one that is lost or wrong is
-    an error. Needs NumPy and pyarrow: pip install 'thalweg[bench]'.
+    Runs that these make are tagged `bench`. `ingest` and `freshness` read back every point that they log: one that
+    is lost or wrong is an error. `query` did not log what it asks for: it checks what holds of any data.
+    Needs NumPy and pyarrow: pip install 'thalweg[bench]'.
     """
 
 
@@ -40,9 +42,19 @@ def bench() -> None:
     help="wide: 2 clients, 1,000 metrics a step, as fast as it goes; very-wide: 1 client, 100,000; single: 1 client,"
     " 1 metric; narrow: 500 small writers, 10 metrics, 10 steps/s each.",
 )
-@click.option("--clients", type=click.IntRange(1, 10_000), metavar="N", help="Others than the load has.")
+@click.option(
+    "--clients",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help=f"Others than the load has; at most {_PROCESSES_MAX} but for narrow, as each is a process.",
+)
 @click.option("--metrics", type=click.IntRange(1, 131_072), metavar="N", help="Metrics of a step.")
-@click.option("--rate", type=click.FloatRange(0), metavar="R", help="Steps per second of a client; 0: no limit.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1_000_000),
+    metavar="R",
+    help="Steps per second of a client; 0: no limit, which narrow does not have.",
+)
 @_seconds
 @click.option("--check/--no-check", default=True, show_default=True, help="Read all points back, and compare.")
 @_project
@@ -66,21 +78,31 @@ def ingest(
              thalweg bench ingest --clients 8 --metrics 200 --rate 5 --json | jq .points_per_s
     """
     chosen = settings(url).url
-    _say(as_json, f"Logging to {chosen} for {seconds:g} s ...")
+    result: Any
     if name == "narrow":
         streams = _load("streams")
-        narrow = streams.StreamsLoad(
-            **_given(writers=clients, metrics=metrics, steps_per_s=rate or None), seconds=seconds
-        )
+        narrow = streams.StreamsLoad(**_given(writers=clients, metrics=metrics, steps_per_s=rate), seconds=seconds)
+        if round(narrow.steps_per_s * seconds) < 1:
+            raise click.UsageError(
+                f"cannot log {narrow.steps_per_s:g} steps/s for {seconds:g} s: that is no step. "
+                "Give a greater --rate or --seconds."
+            )
+        _say(as_json, f"Logging to {chosen} for {seconds:g} s ...")
         result = streams.run_streams(chosen, project, narrow, check=check)
-        _print(result, as_json, _tell_streams)
-        _tell_check(result, check, as_json)
-        return
-    loads = _load("ingest")
-    load = replace(loads.LOADS[name], seconds=seconds, **_given(clients=clients, metrics=metrics, steps_per_s=rate))
-    result = loads.run_ingest(chosen, project, load, check=check)
-    _print(result, as_json, _tell_ingest)
-    _tell_check(result, check, as_json)
+        _print(result, as_json, _tell_streams, checked=check)
+    else:
+        if clients is not None and clients > _PROCESSES_MAX:
+            raise click.UsageError(
+                f"cannot start {clients:,} clients of {name}: each is a process, and {_PROCESSES_MAX} are the most. "
+                "--load narrow has writers that share one."
+            )
+        loads = _load("ingest")
+        load = replace(loads.LOADS[name], seconds=seconds, **_given(clients=clients, metrics=metrics, steps_per_s=rate))
+        _say(as_json, f"Logging to {chosen} for {seconds:g} s ...")
+        result = loads.run_ingest(chosen, project, load, check=check)
+        _print(result, as_json, _tell_ingest, checked=check)
+    if check and not as_json:
+        click.echo(f"All {result.points:,} points were read back and compared.")
 
 
 @bench.command()
@@ -100,12 +122,23 @@ def ingest(
 def query(users: int, think: float, seconds: float, project: str, url: str | None, as_json: bool) -> None:
     """Ask what dashboards ask of a project's newest runs.
 
+    \b
+    Each answer is checked by what holds of any data:
+      nothing comes that was not asked for, nor twice
+      what the runs and their metrics were found to have is there
+      runs, rows, series, names and steps are in their order
+      min <= mean <= max, first and last between them, counts of points and of NaN fit
+      the custom metric is nowhere below what it can be
+    That values are those that were logged is what `bench ingest` checks.
+
+    A custom metric bench/above_best/... is defined meanwhile, and removed at the end.
+
     Example: thalweg bench query --project digits --users 20 --seconds 30
     """
-    chosen = settings(url).url
-    _say(as_json, f"{users} users ask {chosen} for {seconds:g} s ...")
-    result = _load("queries").run_queries(chosen, project, users, seconds, think)
-    _print(result, as_json, _tell_queries)
+    client = connect(url)
+    _say(as_json, f"{users} users ask {client.url} for {seconds:g} s ...")
+    result = _load("queries").run_queries(client, project, users, seconds, think)
+    _print(result, as_json, _tell_queries, checked=True)
     if result.errors:
         raise ThalwegError(f"{result.errors} answers were wrong or did not come; the first: {result.first_error}")
 
@@ -123,7 +156,7 @@ def freshness(points: int, every: float, project: str, url: str | None, as_json:
     """
     chosen = settings(url).url
     _say(as_json, f"Logging {points} points to {chosen}, one after the other ...")
-    _print(_load("freshness").run_freshness(chosen, project, points, every), as_json, _tell_freshness)
+    _print(_load("freshness").run_freshness(chosen, project, points, every), as_json, _tell_freshness, checked=True)
 
 
 @bench.command()
@@ -160,16 +193,20 @@ def _say(as_json: bool, message: str) -> None:
         output.note(message)
 
 
-def _print(result: Any, as_json: bool, tell: Callable[[Any], None]) -> None:
+def _print(result: Any, as_json: bool, tell: Callable[[Any], None], *, checked: bool) -> None:
     if as_json:
-        output.print_json(asdict(result))
+        output.print_json(_without_nan(asdict(result)) | {"checked": checked})
     else:
         tell(result)
 
 
-def _tell_check(result: Any, check: bool, as_json: bool) -> None:
-    if check and not as_json:
-        click.echo(f"All {result.points:,} points were read back and compared.")
+def _without_nan(document: Any) -> Any:
+    """With null for the figures of what never came: JSON has no NaN."""
+    if isinstance(document, dict):
+        return {key: _without_nan(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_without_nan(value) for value in document]
+    return None if isinstance(document, float) and not isfinite(document) else document
 
 
 def _tell_ingest(result: Any) -> None:
@@ -194,12 +231,16 @@ def _tell_streams(result: Any) -> None:
 
 def _tell_queries(result: Any) -> None:
     rows = [
-        (one.name, f"{one.answers:,}", f"{one.p50_ms:.0f}", f"{one.p95_ms:.0f}", f"{one.p99_ms:.0f}")
+        (
+            one.name,
+            f"{one.answers:,}",
+            *(f"{ms:.0f}" if one.answers else "-" for ms in (one.p50_ms, one.p95_ms, one.p99_ms)),
+        )
         for one in result.questions
     ]
     columns = ("question", "answers", "median ms", "p95 ms", "p99 ms")
     output.print_table(columns, rows, columns[1:])
-    click.echo(f"{result.answers_per_s:,.0f} answers/s to {result.users} users, p95 {result.p95_ms:.0f} ms.")
+    click.echo(f"{result.answers_per_s:,.0f} right answers/s to {result.users} users, p95 {result.p95_ms:.0f} ms.")
 
 
 def _tell_freshness(result: Any) -> None:
