@@ -246,7 +246,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, start(Path(folder) / "data") as server:
         measure_inserts(server, report, options.commits)
         measure_end_to_end(server, report, Path(folder), options.rounds, options.seconds)
-    report.write("driver_path")
+    if all(value >= parser.get_default(name) for name, value in vars(options).items()):
+        report.write("driver_path")
+    else:
+        print("a part: no report is written")
 
 
 if __name__ == "__main__":

@@ -266,7 +266,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tell(report, grow_runs(Path(folder), options))
     report.notes.append(f"{FIXED_POINTS:,} points of each database are in the runs that are asked for.")
-    report.write("growth")
+    if all(value == parser.get_default(name) for name, value in vars(options).items()):
+        report.write("growth")
+    else:
+        print("a part: no report is written")
 
 
 if __name__ == "__main__":

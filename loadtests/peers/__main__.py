@@ -1,163 +1,125 @@
-"""What one `log()` costs with other trackers, and with Thalweg, in one run on this machine.
+"""What one `log()` costs with other trackers and with Thalweg, what they keep, and how soon one can read it.
 
-Each peer has a virtual environment of its own below `.peers/`, made when it is missing; one that cannot be installed
-or run is left out, with a word. All get the same loop: 10, 100 and 1,000 metrics a call. wandb, neptune-scale, Thalweg
-are offline, trackio, aim and tensorboardX write to this machine's disk, mlflow logs to a server of its own.
+Each package has a virtual environment of its own below `.peers/`, made when it is missing; one that cannot be installed
+or run is left out, with a word. All get the same loop: fresh numbers for 10, 100 or 1,000 metrics, one call a step, as
+fast as they go, 1,000 calls (5,000 with 10 metrics), after 10 calls and a second of quiet. Whoever takes longer than
+the limit of 5 s logs less, and `mlflow, asynchronous` queues 10,000 points, since its server then needs up to a minute
+for them; both are noted. wandb, neptune-scale and `thalweg, offline` are offline; tensorboardX, trackio and aim write
+to this machine's disk; mlflow and `thalweg, online` log to a server of their own on this machine.
+
+CPU is that of the process, of all that it starts and of its server: of the loop without making the numbers, and of
+finishing, until all processes that the tracker started have ended. `until readable`: from the first call until the run
+is finished and a query finds the last point. Afterwards a fresh process reads every point back and compares it: what is
+lost or wrong fails the figure. `after SIGKILL`: a process logs a step of 100 metrics each 10 ms and kills itself when
+the last call has returned; what it had started may go on for 20 s; then all is read as above, and `thalweg sync` has
+sent what was logged offline. `times thalweg`: the cheapest other tracker's figure divided by Thalweg's, round by round.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
-import socket
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
+from loadtests.peers.environments import environment, version
+from loadtests.peers.findings import OWN, SERVED, Findings
+from loadtests.peers.processes import adopt_orphans, last_line
+from loadtests.peers.program import TRACKERS, WARM_UP
+from loadtests.peers.running import PeerError, Site, site
 from loadtests.report import Report
 
-PROGRAM = Path(__file__).with_name("program.py")
-ENVIRONMENTS = Path(".peers")
-PACKAGES = {
-    "wandb": "wandb",
-    "neptune-scale": "neptune-scale",
-    "trackio": "trackio",
-    "aim": "aim",
-    "tensorboardX": "tensorboardX",
-    "mlflow": "mlflow",
-    "mlflow-async": "mlflow",
-}
-WIDTHS = (10, 100, 1000)
-POINTS = 100_000
-"""Of one measurement at most; at least 50 calls."""
-RUN_MOST_S = 300
+POINTS = 50_000
+"""Of a loop at least, where the limit allows."""
+QUEUE_POINTS = 10_000
+CRASH_WIDTH = 100
 
 
 def main() -> None:
-    """Measures every peer that runs here, and writes the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="regex: peers to measure")
-    options = parser.parse_args()
+    """Measures every tracker that runs here, round by round, and writes the report."""
+    options = parse()
+    adopt_orphans()
+    findings = Findings(options.rounds)
+    pythons = find_pythons((peer for peer in TRACKERS if re.search(options.only, peer)), findings, options.newest)
+    for number in range(options.rounds):
+        for peer, python in pythons.items():
+            print(f"round {number + 1}: {peer}", flush=True)
+            try:
+                with site(peer, python) as place:
+                    measure(findings, place, options.widths, options.calls, options.limit)
+                    if options.crash_steps:
+                        crash(findings, place, options.crash_steps)
+            except PeerError as error:
+                findings.note(f"{peer} could not be measured: {error}.")
     report = Report("Beside other trackers", (__doc__ or "").strip())
-    pythons = {"thalweg": Path(sys.executable)}
-    for peer, package in PACKAGES.items():
-        if re.search(options.only, peer):
-            try:
-                pythons[peer] = environment(package)
-            except subprocess.CalledProcessError as error:
-                report.notes.append(f"{peer} could not be installed: {last_line(error)}")
-    cheapest: dict[int, tuple[float, str]] = {}
-    own: dict[int, float] = {}
-    for peer, python in pythons.items():
-        for width in WIDTHS:
-            try:
-                found = [measure(python, peer, width) for _ in range(options.rounds)]
-            except (subprocess.SubprocessError, ValueError) as error:
-                report.notes.append(f"{peer} at {width} metrics did not run: {last_line(error)}")
-                continue
-            name = f"{peer} {version(python, PACKAGES.get(peer, 'thalweg'))}, {width} metrics"
-            report.add(f"{name}: log(), median", "us", [one["p50_us"] for one in found])
-            report.add(f"{name}: log(), p99", "us", [one["p99_us"] for one in found])
-            report.add(f"{name}: CPU", "us/point", [one["cpu_us_per_point"] for one in found])
-            cost = statistics.median(one["p50_us"] for one in found)
-            if peer == "thalweg":
-                own[width] = cost
-            elif width not in cheapest or cost < cheapest[width][0]:
-                cheapest[width] = cost, peer
-    for width, (cost, peer) in sorted(cheapest.items()):
-        report.add(f"cheapest peer at {width} metrics ({peer}), times Thalweg", "", [cost / own[width]], "at least 10")
+    findings.tell(report)
+    findings.compare(report, options.widths)
+    report.notes += findings.notes
     report.write("peers")
 
 
-def environment(package: str) -> Path:
-    """The interpreter of a package's environment. Raises CalledProcessError."""
-    folder = ENVIRONMENTS / package
-    python = folder / "bin" / "python"
-    if not (folder / "installed").exists():
-        print(f"Installing {package} into {folder} ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
-        subprocess.run(install, check=True, capture_output=True, text=True)
-        (folder / "installed").touch()
-    return python
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", default="", help="regex: trackers to measure")
+    parser.add_argument("--widths", type=int, nargs="+", default=[10, 100, 1000], help="metrics of a call")
+    parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds of a loop, after which it stops")
+    parser.add_argument("--crash-steps", type=int, default=200, help="steps before SIGKILL; 0: nothing is killed")
+    parser.add_argument("--newest", action="store_true", help="bring the trackers to their newest releases first")
+    return parser.parse_args()
 
 
-def version(python: Path, package: str) -> str:
-    """The version of a package there."""
-    code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    return subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def measure(python: Path, peer: str, width: int) -> dict[str, float]:
-    """One measurement in a process of its own. Raises SubprocessError, ValueError."""
-    calls = max(50, POINTS // width // (10 if peer.startswith("mlflow") else 1))
-    with tempfile.TemporaryDirectory() as folder, own_server(python, peer, folder) as settings:
-        done = subprocess.run(
-            [str(python), str(PROGRAM), peer, folder, str(width), str(calls)],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=RUN_MOST_S,
-            cwd=folder if peer != "thalweg" else None,
-            env={**os.environ, **settings},
-        )
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
-@contextmanager
-def own_server(python: Path, peer: str, folder: str) -> Iterator[dict[str, str]]:
-    """mlflow's own server, on a free port; nothing for the others."""
-    if not peer.startswith("mlflow"):
-        yield {}
-        return
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    store = f"sqlite:///{folder}/mlflow.db"
-    command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(
-        [*command, "--backend-store-uri", store, "--artifacts-destination", folder],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(f"{address}/health", server)
-        yield {"MLFLOW_TRACKING_URI": address}
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Until it answers. Raises SubprocessError."""
-    ends_at = time.monotonic() + RUN_MOST_S
-    while time.monotonic() < ends_at and server.poll() is None:
+def find_pythons(peers: Iterable[str], findings: Findings, newest: bool) -> dict[str, Path]:
+    """The interpreters of the trackers that can be installed here, with a note of their versions."""
+    pythons: dict[str, Path] = {}
+    versions: dict[str, str] = {}
+    for peer in peers:
+        package = peer.partition(",")[0]
         try:
-            with urlopen(url, timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    raise subprocess.SubprocessError("its server did not come up")
+            is_new = newest and package not in versions
+            python = Path(sys.executable) if peer in OWN else environment(package, newest=is_new)
+        except (subprocess.SubprocessError, OSError) as error:
+            findings.note(f"{package} could not be installed: {last_line(getattr(error, 'stderr', '') or str(error))}.")
+            continue
+        pythons[peer] = python
+        versions[package] = version(python, package)
+    findings.note("Versions: " + ", ".join(f"{package} {text}" for package, text in versions.items()) + ".")
+    return pythons
 
 
-def last_line(error: Exception) -> str:
-    """What a process said last."""
-    told = getattr(error, "stderr", None) or str(error)
-    text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return re.sub(r"\S*/\S*", "...", lines[-1])[:200] if lines else type(error).__name__
+def measure(findings: Findings, place: Site, widths: list[int], calls: int, limit_s: float) -> None:
+    """The loop at each width."""
+    for width in widths:
+        title = f"{place.peer}, {width:,} metrics"
+        full = max(calls, POINTS // width)
+        wanted = min(full, max(QUEUE_POINTS // width, 10)) if place.peer == SERVED[1] else full
+        try:
+            found = place.measure(width, wanted, WARM_UP, limit_s)
+        except PeerError as error:
+            findings.note(f"{title} failed: {error}.")
+            continue
+        findings.add_loop(title, found, width)
+        if len(found.took_ns) < full:
+            findings.note(f"{title}: {len(found.took_ns):,} calls, not {full:,}.")
+
+
+def crash(findings: Findings, place: Site, steps: int) -> None:
+    """What is left of a run whose process was killed."""
+    title = f"{place.peer}, after SIGKILL"
+    try:
+        found, lingering = place.crash(CRASH_WIDTH, steps)
+    except PeerError as error:
+        findings.note(f"{title}: not readable: {error}.")
+        return
+    findings.add(f"{title}: points recovered", "%", 100 * found.right / (CRASH_WIDTH * steps))
+    if found.wrong:
+        findings.note(f"{title}: {found.wrong:,} points are there that were not logged so.")
+    if lingering:
+        findings.note(f"{title}: {lingering} of its processes were still there after 20 s, and were killed.")
 
 
 if __name__ == "__main__":

@@ -1,144 +1,149 @@
-"""Runs in a peer's environment: `python program.py PEER FOLDER WIDTH CALLS`. Prints one line of JSON.
+"""Runs in a tracker's environment: `python -m loadtests.peers.program TASK ORDER`, ORDER being JSON.
 
-Knows nothing of Thalweg's packages, but for the peer `thalweg`. The loop is the same for all: a mapping of fresh floats
-each call, one call a step; calls are timed one by one. CPU is that of this process and of the children it waited for,
-from before the first call until the tracker says that it is done.
+`measure` logs and tells what it took. `crash` logs a step each 10 ms and is gone with SIGKILL when the last call has
+returned. `read` compares what is there after either, in a fresh process. What they find goes to a file in the folder.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-Log = Callable[[dict[str, float], int], object]
-Done = Callable[[], object]
+from loadtests.peers.data import Checked, check, names, value
+from loadtests.peers.files import NeptuneScale, TensorboardX, Wandb
+from loadtests.peers.processes import adopt_orphans, cpu_s, let_end
+from loadtests.peers.trackers import Aim, Log, Mlflow, MlflowAsync, Thalweg, ThalwegOffline, Tracker, Trackio
 
-
-def thalweg(folder: Path) -> tuple[Log, Done]:
-    """Offline, as wandb and neptune-scale are here."""
-    import thalweg as library
-
-    run = library.init(project="peers", mode="offline", spool_dir=folder, system_interval_s=0)
-    return lambda values, step: run.log(values, step=step), run.finish
-
-
-def wandb(folder: Path) -> tuple[Log, Done]:
-    """Offline."""
-    import wandb as library
-
-    quiet = library.Settings(console="off", silent=True, x_disable_stats=True)
-    run = library.init(project="peers", mode="offline", dir=str(folder), settings=quiet)
-    return lambda values, step: run.log(values, step=step), run.finish
-
-
-def neptune_scale(folder: Path) -> tuple[Log, Done]:
-    """Offline."""
-    os.environ["NEPTUNE_LOG_DIR"] = str(folder)
-    from neptune_scale import Run
-
-    run = Run(mode="offline", project="a/b", experiment_name="peers", log_directory=str(folder))
-    return lambda values, step: run.log_metrics(data=values, step=step), run.close
-
-
-def trackio(folder: Path) -> tuple[Log, Done]:
-    """Into its own database on this machine."""
-    os.environ["TRACKIO_DIR"] = str(folder)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import trackio as library
-
-    library.init(project="peers", name="run", embed=False)
-    return lambda values, step: library.log(values, step=step), library.finish
-
-
-def aim(folder: Path) -> tuple[Log, Done]:
-    """Into a repository on this machine."""
-    from aim import Run
-
-    run = Run(repo=str(folder), system_tracking_interval=None, log_system_params=False)
-    return lambda values, step: run.track(values, step=step), run.close
-
-
-def tensorboardx(folder: Path) -> tuple[Log, Done]:
-    """Into event files; it takes one value a call."""
-    from tensorboardX import SummaryWriter
-
-    writer = SummaryWriter(str(folder))
-
-    def log(values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            writer.add_scalar(name, value, step)
-
-    return log, writer.close
-
-
-def mlflow(folder: Path, *, synchronous: bool) -> tuple[Log, Done]:
-    """To its own server, whose address is in MLFLOW_TRACKING_URI."""
-    import mlflow as library
-
-    library.set_experiment("peers")
-    run = library.start_run()
-
-    def log(values: dict[str, float], step: int) -> None:
-        library.log_metrics(values, step=step, synchronous=synchronous)
-
-    def done() -> None:
-        library.flush_async_logging()
-        library.end_run()
-
-    assert run is not None, folder
-    return log, done
-
-
-PEERS: dict[str, Callable[[Path], tuple[Log, Done]]] = {
-    "thalweg": thalweg,
-    "wandb": wandb,
-    "neptune-scale": neptune_scale,
-    "trackio": trackio,
-    "aim": aim,
-    "tensorboardX": tensorboardx,
-    "mlflow": lambda folder: mlflow(folder, synchronous=True),
-    "mlflow-async": lambda folder: mlflow(folder, synchronous=False),
+TRACKERS: dict[str, Callable[[Path, str], Tracker]] = {
+    "thalweg, offline": ThalwegOffline,
+    "thalweg, online": Thalweg,
+    "wandb": Wandb,
+    "neptune-scale": NeptuneScale,
+    "tensorboardX": TensorboardX,
+    "trackio": Trackio,
+    "aim": Aim,
+    "mlflow": Mlflow,
+    "mlflow, asynchronous": MlflowAsync,
 }
+WARM_UP = 10
+SETTLE_S = 1.0
+PACE_S = 0.01
+READABLE_MOST_S = 60.0
+END_MOST_S = 5.0
 
 
-def cpu_s() -> float:
-    """Of this process and its children that have ended."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to log, and where. `steps` counts the calls of the warm-up."""
+
+    peer: str
+    folder: str
+    width: int
+    steps: int
+    limit_s: float = 0.0
+    url: str = ""
+    server_pid: int | None = None
 
 
-def main() -> None:
-    """Logs, and tells what it took."""
-    peer, folder, width, calls = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    log, done = PEERS[peer](folder)
-    names = [f"train/layer_{index}/grad_norm" for index in range(width)]
-    took_ns = []
-    before_s, began_s = cpu_s(), time.perf_counter()
-    for step in range(calls):
-        values = {name: step + 0.37 * index for index, name in enumerate(names)}
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What it took, after the warm-up. `readable_s`: from the first call until a reader found the last one's points.
+
+    The CPU of that reader is not counted, but for what it costs the server.
+    """
+
+    took_ns: list[int]
+    loop_cpu_s: float
+    finish_cpu_s: float
+    readable_s: float | None
+
+
+def measure(order: Order) -> Measured:
+    """Logs until all steps are logged or the time is up."""
+    tracker = tracker_of(order)
+    log = tracker.start()
+    labels = names(order.width)
+    log_steps(log, labels, range(WARM_UP), math.inf)
+    time.sleep(SETTLE_S)  # what starts in the background has started
+    before_s, began_s = cpu_s(order.server_pid), time.perf_counter()
+    took_ns, making_s = log_steps(log, labels, range(WARM_UP, order.steps), order.limit_s)
+    looped_s = cpu_s(order.server_pid)
+    tracker.finish()
+    readable_s, reading_s = None, time.process_time()
+    if wait_until_readable(tracker, labels[-1], WARM_UP + len(took_ns) - 1):
+        readable_s = time.perf_counter() - began_s
+    reading_s = time.process_time() - reading_s
+    let_end(set(), END_MOST_S)
+    finish_s = cpu_s(order.server_pid) - looped_s - reading_s
+    return Measured(took_ns, looped_s - before_s - making_s, finish_s, readable_s)
+
+
+def log_steps(log: Log, labels: list[str], steps: range, limit_s: float) -> tuple[list[int], float]:
+    """Nanoseconds of each call, and the CPU seconds in which the values were made."""
+    took_ns: list[int] = []
+    making_s = 0.0
+    ends_at = time.perf_counter() + limit_s
+    for step in steps:
+        began_s = time.thread_time()
+        values = {name: value(step, index) for index, name in enumerate(labels)}
+        making_s += time.thread_time() - began_s
         begin = time.perf_counter_ns()
         log(values, step)
         took_ns.append(time.perf_counter_ns() - begin)
-    done()
-    lasted_s, used_s = time.perf_counter() - began_s, cpu_s() - before_s
-    took_us = sorted(ns / 1e3 for ns in took_ns)
-    points = width * calls
-    print(
-        "\n"
-        + json.dumps(
-            {
-                "p50_us": took_us[len(took_us) // 2],
-                "p99_us": took_us[int(0.99 * len(took_us))],
-                "cpu_us_per_point": used_s / points * 1e6,
-                "points_per_s": points / lasted_s,
-            }
-        )
-    )
+        if time.perf_counter() >= ends_at:
+            break
+    return took_ns, making_s
+
+
+def wait_until_readable(tracker: Tracker, name: str, step: int) -> bool:
+    """False where the tracker cannot be asked. Raises TimeoutError."""
+    ends_at = time.monotonic() + READABLE_MOST_S
+    while time.monotonic() < ends_at:
+        found = tracker.last_step(name)
+        if found is None:
+            return False
+        if found == step:
+            return True
+    raise TimeoutError(f"step {step} could not be read {READABLE_MOST_S:g} s after it was logged")
+
+
+def crash(order: Order) -> None:
+    """Logs, and does not return."""
+    log = tracker_of(order).start()
+    labels = names(order.width)
+    for step in range(order.steps):
+        log({name: value(step, index) for index, name in enumerate(labels)}, step)
+        if step + 1 < order.steps:
+            time.sleep(PACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read(order: Order) -> Checked:
+    """Compares what is there."""
+    tracker = tracker_of(order)
+    return check(tracker.rows(), order.width, order.steps, is_single=tracker.is_single)
+
+
+def tracker_of(order: Order) -> Tracker:
+    """The tracker of an order."""
+    return TRACKERS[order.peer](Path(order.folder), order.url)
+
+
+def main() -> None:
+    """Carries out one order."""
+    adopt_orphans()
+    task, order = sys.argv[1], Order(**json.loads(sys.argv[2]))
+    if task == "crash":
+        crash(order)
+    found = measure(order) if task == "measure" else read(order)
+    Path(order.folder + ".json").write_text(json.dumps(asdict(found)))
 
 
 if __name__ == "__main__":

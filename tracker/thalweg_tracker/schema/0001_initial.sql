@@ -1,12 +1,15 @@
 -- Points. One row is identified by (run, metric, rank, step); of several, the one with the greatest time
 -- stays. Merges remove the others some time; until then readers of series that hold copies use FINAL.
+-- All metrics of a frame share its time: in blocks of 1 MiB the times of one metric tell those of the next ones, which saves a
+-- sixth of all that a training takes on disk (0015).
 CREATE TABLE points
 (
     run    UInt64                 CODEC(ZSTD(1)),
     metric UInt64                 CODEC(ZSTD(1)),
     rank   UInt16                 CODEC(ZSTD(1)),
     step   Float64                CODEC(DoubleDelta, ZSTD(1)),
-    time   DateTime64(6, 'UTC')   CODEC(Delta, ZSTD(1)),
+    time   DateTime64(6, 'UTC')   CODEC(Delta, ZSTD(1))
+           SETTINGS (min_compress_block_size = 1048576, max_compress_block_size = 1048576),
     value  Float64                CODEC(Gorilla, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(time)
