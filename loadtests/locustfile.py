@@ -24,6 +24,7 @@ import queue
 import random
 import time
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, ClassVar, Final
@@ -32,6 +33,7 @@ from urllib.parse import urlencode, urlsplit
 import gevent
 import gevent.pool
 import grpc
+from geventhttpclient.response import HTTPConnectionClosed
 from locust import User, between, constant_throughput, events, task
 from locust.contrib.fasthttp import FastHttpUser
 from locust.exception import StopUser
@@ -69,6 +71,7 @@ LISTEN_S: Final = 10.0
 LISTEN_METRICS: Final = 4
 SILENT_MOST_S: Final = 30.0
 """A stream sends a comment every ten seconds at least."""
+CLOSED: Final = (HTTPConnectionClosed, ConnectionResetError, BrokenPipeError)
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -96,6 +99,7 @@ def _choose_server(environment: Any, **_: Any) -> None:
 def _forget(environment: Any, **_: Any) -> None:
     """A test knows nothing of the one before: no users, and no run that has ranks to come."""
     ServerUser.present, WriterUser.next_run = 0, iter(())
+    ServerUser.begun.clear()
 
 
 @events.quitting.add_listener
@@ -115,13 +119,15 @@ class ServerUser(User):
 
     abstract = True
     present: ClassVar[int] = 0
+    begun: ClassVar[Counter[type]] = Counter()
 
     def on_start(self) -> None:
         """Raises StopUser where there are enough users."""
         self.options = self.environment.parsed_options
         projects = self.options.look_at.split(",") if self.options.look_at else [self.options.project]
-        self.place, number = divmod(ServerUser.present, len(projects))
+        self.place, number = divmod(ServerUser.begun[type(self)], len(projects))
         self.project = projects[number]
+        ServerUser.begun[type(self)] += 1
         self.token = _settings().token
         self.api = ApiClient(str(self.host), self.token)
         ServerUser.present += 1
@@ -403,6 +409,11 @@ class DashboardUser(ServerUser, FastHttpUser):
         self.tell("http", "define a custom metric", _ms_since(begin))
 
     def _ask(self, question: Question) -> None:
+        """Asks, and once again where the server had closed the connection that was kept, as browsers do."""
+        if not self._is_answered(question):
+            self._is_answered(question, is_last=True)
+
+    def _is_answered(self, question: Question, *, is_last: bool = False) -> bool:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         with self.client.request(
             question.method,
@@ -412,12 +423,16 @@ class DashboardUser(ServerUser, FastHttpUser):
             headers=headers,
             catch_response=True,
         ) as answer:
-            if answer.status_code != 200:
-                return  # a failure already
-            try:
-                question.check_answer(answer.json())
-            except (answers.WrongAnswerError, ValueError) as error:
-                answer.failure(str(error))
+            if isinstance(getattr(answer, "error", None), CLOSED) and not is_last:
+                answer.request_meta["name"] = "kept connection had closed"
+                answer.success()
+                return False
+            if answer.status_code == 200:  # else it is a failure already
+                try:
+                    question.check_answer(answer.json())
+                except (answers.WrongAnswerError, ValueError) as error:
+                    answer.failure(str(error))
+        return True
 
     def on_stop(self) -> None:
         """Leaves the server as it was."""
@@ -462,27 +477,26 @@ class LiveUser(ServerUser):
             connection.close()
 
     def _hear(self, stream: HTTPResponse, check: answers.Check, begin: float) -> None:
-        """Events for LISTEN_S. Raises what is wrong with them."""
+        """Events for LISTEN_S from the first on. Raises what is wrong with them."""
         if stream.status != 200:
             raise ValueError(f"{stream.status} {stream.reason}: {stream.read(500)!r}")
-        statuses = 0
+        heard_at = None
         for kind, data in _events(stream):
+            now = time.perf_counter()
             if kind == "dropped":
                 raise ValueError(f"the stream was dropped: {data['reason']}")
-            if kind == "status":
-                statuses += 1
-                if statuses == 1:
-                    self.tell("http", "live", _ms_since(begin))
+            if kind == "status" and heard_at is None:
+                heard_at = now
+                self.tell("http", "live", _ms_since(begin))
             elif kind == "points":
                 answers.checked(check, data)
                 newest_us = max(one["time"][-1] for one in data["series"])
                 self.tell("http", "live point", max(0.0, time.time() * 1e3 - newest_us / 1e3))
-            if time.perf_counter() - begin > LISTEN_S:
-                break
-        else:
-            raise ValueError("the server ended the stream")
-        if not statuses:
-            raise ValueError(f"no status of a run within {LISTEN_S:g} s")
+            if heard_at is None and now - begin > SILENT_MOST_S:
+                raise ValueError(f"no status of a run within {SILENT_MOST_S:g} s")
+            if heard_at is not None and now - heard_at > LISTEN_S:
+                return
+        raise ValueError("the server ended the stream")
 
 
 def _events(stream: HTTPResponse) -> Iterator[tuple[str, Any]]:

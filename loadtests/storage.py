@@ -4,12 +4,13 @@ Two losses and ten gradient norms are float32 with noise; a learning rate (warm-
 seconds of a step are float64; tokens seen and the epoch are counters. A step takes 250 ms with a jitter of 10 ms, and
 all metrics of a frame share one time. Half of the points lie in runs of 200,000 steps, half in runs of 10,000. They are
 written with the code of the ingest, and measured when the database has merged what it merges by itself: the bytes on
-disk of active parts, with marks and index, and of the columns their compressed data. A kind is measured in a table of
-its own, with a part of the same rows. Every series is read back and compared by count and checksum.
+disk of active parts, with marks and index, and of the columns their compressed data. A kind and a length of runs are
+measured in tables of their own, with a part of the same rows. Every series is read back and compared by count and
+checksum.
 
-With `--codecs` the same part of the rows is also copied into tables with other codecs: bytes a point, CPU of the
-INSERT ... SELECT on one thread, of merging it to one part, and of reading all, and how long one series of a short run
-takes.
+With `--codecs` the same part of the rows is also copied into tables with other codecs, long runs and short ones apart:
+bytes a point, CPU of the INSERT ... SELECT on one thread, of merging to one part, and of reading all, and how long one
+series of a short run takes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from loadtests.asking import timed_ms
+from loadtests.codecs import BITS, CODECS, LIKE_POINTS, Codecs
 from loadtests.curves import KINDS, LONG_STEPS, NAMES, SHORT_STEPS, Training
 from loadtests.filling import PROJECT, Filler, Ledger, settle
 from loadtests.report import Report
@@ -37,9 +39,6 @@ from thalweg_tracker.model.keys import metric_key, run_key
 
 COLUMNS: Final = ("run", "metric", "rank", "step", "time", "value")
 SHORT_A_LONG: Final = LONG_STEPS // SHORT_STEPS
-_WIDE_PARTS: Final = "SETTINGS min_bytes_for_wide_part = 0, min_rows_for_wide_part = 0"
-"""Of a part whose columns lie in one file nobody tells the bytes of each."""
-_ORDER: Final = "(run, metric, rank, step)"
 _ONE_THREAD: Final = "SETTINGS max_threads = 1, max_insert_threads = 1, optimize_on_insert = 0"
 
 
@@ -100,20 +99,18 @@ def measure_points(engine: Engine, report: Report, points: int) -> None:
 
 
 def measure_kinds(engine: Engine, report: Report, runs: list[int]) -> None:
-    """What each kind of metric takes, and each length of run."""
+    """What the values of each kind of metric take, and all of runs by their length."""
     for kind, names in KINDS.items():
         keys = ", ".join(str(metric_key(name)) for name in names)
         size = _copied(engine, f"metric IN ({keys}) AND run IN ({_listed(runs)})")
-        value, time_ = size.columns["value"], size.columns["time"]
-        report.add(f"kind {kind}", "bytes/point", [size.a_row])
-        report.notes.append(f"Kind {kind}: value {value:.2f}, time {time_:.2f} bytes a point.")
+        report.add(f"kind {kind}, value", "bytes/point", [size.columns["value"]])
     for words, some in ((f"{LONG_STEPS:,}", runs[:1]), (f"{SHORT_STEPS:,}", runs[1:])):
         report.add(f"runs of {words} steps", "bytes/point", [_copied(engine, f"run IN ({_listed(some)})").a_row])
 
 
 def _copied(engine: Engine, condition: str) -> Size:
     """The size of some rows in a table like `points`."""
-    engine.execute(f"CREATE TABLE copy AS points ENGINE = ReplacingMergeTree(time) ORDER BY {_ORDER} {_WIDE_PARTS}")
+    engine.execute(f"CREATE TABLE copy {LIKE_POINTS}")
     try:
         engine.execute(f"INSERT INTO copy SELECT * FROM points WHERE {condition} {_ONE_THREAD}")
         engine.execute("OPTIMIZE TABLE copy FINAL")
@@ -126,133 +123,79 @@ def _listed(keys: Iterable[int]) -> str:
     return ", ".join(map(str, keys))
 
 
-DELTA: Final = "Delta, ZSTD(1)"
-GORILLA: Final = "Gorilla, ZSTD(1)"
-BITS: Final = "UInt64"
-_T64: Final = "Delta, T64('bit'), ZSTD(1)"
-_WINDOW: Final = "Delta, ZSTD(1, 24)"
-"""With a window of 16 MiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Codecs:
-    """Codecs of the large columns. `value_type` UInt64: the bits of the numbers, as codecs for whole numbers take them.
-    `time_block_mib`: how much of the column is compressed at once; 0 as usual, a granule of 64 KiB.
-    """
-
-    words: str
-    value: str = GORILLA
-    value_type: str = "Float64"
-    time: str = DELTA
-    time_block_mib: int = 0
-    step: str = "DoubleDelta, ZSTD(1)"
-    key: str = "ZSTD(1)"
-
-    def create(self, table: str) -> str:
-        """The statement that makes a table with them."""
-        size = self.time_block_mib << 20
-        blocks = f"SETTINGS (min_compress_block_size = {size}, max_compress_block_size = {size})" if size else ""
-        beta = ", enable_alp_codec = 1" if "ALP" in self.value else ""
-        return f"""CREATE TABLE {table}
-        (
-            run    UInt64               CODEC({self.key}),
-            metric UInt64               CODEC({self.key}),
-            rank   UInt16               CODEC({self.key}),
-            step   Float64              CODEC({self.step}),
-            time   DateTime64(6, 'UTC') CODEC({self.time}) {blocks},
-            value  {self.value_type}    CODEC({self.value})
-        )
-        ENGINE = ReplacingMergeTree(time) ORDER BY {_ORDER} {_WIDE_PARTS}{beta}"""
-
-
-CODECS: Final = (
-    Codecs("the schema"),
-    Codecs("LZ4 for all", "LZ4", time="LZ4", step="LZ4", key="LZ4"),
-    Codecs("value ZSTD(1)", "ZSTD(1)"),
-    Codecs("value Gorilla, LZ4", "Gorilla, LZ4"),
-    Codecs("value FPC, ZSTD(1)", "FPC, ZSTD(1)"),
-    Codecs("value ALP, ZSTD(1)", "ALP, ZSTD(1)"),
-    Codecs("value Delta, ZSTD(1)", "Delta, ZSTD(1)"),
-    Codecs("value as bits, T64('bit'), ZSTD(1)", "T64('bit'), ZSTD(1)", BITS),
-    Codecs("value as bits, Delta, T64('bit'), ZSTD(1)", _T64, BITS),
-    Codecs("time DoubleDelta, ZSTD(1)", time="DoubleDelta, ZSTD(1)"),
-    Codecs("time Delta, ZSTD(3)", time="Delta, ZSTD(3)"),
-    Codecs("time T64, ZSTD(1)", time="T64, ZSTD(1)"),
-    Codecs("time GCD, Delta, ZSTD(1)", time="GCD, Delta, ZSTD(1)"),
-    Codecs("time Delta, T64, ZSTD(1)", time="Delta, T64, ZSTD(1)"),
-    Codecs("time Delta, ZSTD(1), blocks of 1 MiB", time_block_mib=1),
-    Codecs("time Delta, ZSTD(1, 24), blocks of 4 MiB", time=_WINDOW, time_block_mib=4),
-    Codecs("time Delta, ZSTD(1, 24), blocks of 16 MiB", time=_WINDOW, time_block_mib=16),
-    Codecs("value as bits, Delta, T64('bit'), ZSTD(1); time in blocks of 1 MiB", _T64, BITS, time_block_mib=1),
-    Codecs(
-        "value as bits, Delta, T64('bit'), ZSTD(1); time ZSTD(1, 24) in blocks of 4 MiB",
-        _T64,
-        BITS,
-        time=_WINDOW,
-        time_block_mib=4,
-    ),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a set of codecs costs."""
+    """What a set of codecs costs for some runs."""
 
     size: Size
-    insert_us: float  # CPU a point
-    merge_us: float
-    read_us: float
+    insert_s: float  # CPU
+    merge_s: float
+    read_s: float
     series_ms: float
 
-    def row(self, words: str) -> str:
-        """A line of the Markdown table."""
-        step, time_, value = (self.size.columns[name] for name in ("step", "time", "value"))
-        return (
-            f"| {words} | **{self.size.a_row:.2f}** | {value:.2f} | {time_:.2f} | {step:.2f} | {self.insert_us:.3f} "
-            f"| {self.merge_us:.3f} | {self.read_us:.3f} | {self.series_ms:.1f} |"
-        )
+
+def row(words: str, long: Cost, short: Cost) -> str:
+    """A line of the Markdown table."""
+    both = (long, short)
+    points = sum(one.size.rows for one in both)
+
+    def us(taken_s: Iterable[float]) -> float:
+        return sum(taken_s) / points * 1e6
+
+    a_row = sum(one.size.a_row * one.size.rows for one in both) / points
+    value, time_, step = (
+        sum(one.size.columns[name] * one.size.rows for one in both) / points for name in ("value", "time", "step")
+    )
+    insert, merge = us(one.insert_s for one in both), us(one.merge_s for one in both)
+    read = us(one.read_s for one in both)
+    return (
+        f"| {words} | **{a_row:.2f}** | {long.size.a_row:.2f} | {short.size.a_row:.2f} "
+        f"| {value:.2f} | {time_:.2f} | {step:.2f} | {insert:.3f} | {merge:.3f} | {read:.3f} | {short.series_ms:.1f} |"
+    )
 
 
 def measure_codecs(engine: Engine, report: Report, ledger: Ledger, runs: list[int], repeats: int) -> None:
     """Copies the rows of some runs into tables with each set of codecs."""
     lines = [
-        "Other codecs, on a part of the rows (`SETTINGS (min_compress_block_size, max_compress_block_size)` of a column"
-        " make its blocks larger; bytes a point, CPU microseconds a point, milliseconds):",
+        "Other codecs, on a part of the rows. `Blocks`: `SETTINGS (min_compress_block_size, max_compress_block_size)`"
+        " of the column. Bytes a point, of all and of runs by their length; CPU microseconds a point; milliseconds:",
         "",
-        "| codecs | all | value | time | step | insert | merge | read all | one series |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| codecs | all | {LONG_STEPS:,} steps | {SHORT_STEPS:,} steps | value | time | step | insert | merge "
+        "| read all | one series |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for codecs in CODECS:
-        lines.append(_cost(engine, codecs, ledger, runs, repeats).row(codecs.words))
+        long, short = (_cost(engine, codecs, ledger, some, repeats) for some in (runs[:1], runs[1:]))
+        lines.append(row(codecs.words, long, short))
         print(lines[-1], flush=True)
     report.notes.append("\n  ".join(lines))
 
 
 def _cost(engine: Engine, codecs: Codecs, ledger: Ledger, runs: list[int], repeats: int) -> Cost:
-    value = "value" if codecs.value_type == "Float64" else "reinterpretAsUInt64(value)"
+    value = "reinterpretAsUInt64(value)" if codecs.value_type == BITS else "value"
+    rows = f"SELECT run, metric, rank, step, time, {value} FROM points WHERE run IN ({_listed(runs)})"
     inserts: list[float] = []
     for _ in range(repeats):
         engine.execute("DROP TABLE IF EXISTS coded SYNC")
         engine.execute(codecs.create("coded"))
         engine.execute("SYSTEM STOP MERGES coded")
-        insert = f"INSERT INTO coded SELECT run, metric, rank, step, time, {value} FROM points"
-        inserts.append(_cpu_s(partial(engine.execute, f"{insert} WHERE run IN ({_listed(runs)}) {_ONE_THREAD}")))
+        inserts.append(_cpu_s(partial(engine.execute, f"INSERT INTO coded {rows} {_ONE_THREAD}")))
     engine.execute("SYSTEM START MERGES coded")
     merge_s = _cpu_s(partial(engine.execute, "OPTIMIZE TABLE coded FINAL"))
     ledger.compare(engine, "coded", runs)
     size = Size.of(engine, "coded")
-    read = "SELECT max(step), max(time), max(value) FROM coded"
+    read = "SELECT sum(step), max(time), max(value) FROM coded"
     reads = [_cpu_s(partial(engine.query, read)) for _ in range(repeats)]
     key = metric_key("train/loss")
-    one = f"SELECT count() AS n, max(step), max(time), max(value) FROM coded WHERE run = {runs[-1]} AND metric = {key}"
-    series_ms = timed_ms(partial(engine.query, one), 15, _check_series)
+    one = f"SELECT count() AS n, sum(step), max(time), max(value) FROM coded WHERE run = {runs[-1]} AND metric = {key}"
+    steps = LONG_STEPS if len(runs) == 1 else SHORT_STEPS
+    series_ms = timed_ms(partial(engine.query, one), 15, lambda answer: _check_series(answer, steps))
     engine.execute("DROP TABLE coded SYNC")
-    insert_us, merge_us, read_us = (taken / size.rows * 1e6 for taken in (min(inserts), merge_s, min(reads)))
-    return Cost(size, insert_us, merge_us, read_us, series_ms)
+    return Cost(size, min(inserts), merge_s, min(reads), series_ms)
 
 
-def _check_series(answer: pa.Table) -> None:
-    assert answer["n"].to_pylist() == [SHORT_STEPS], answer
+def _check_series(answer: pa.Table, steps: int) -> None:
+    assert answer["n"].to_pylist() == [steps], answer
 
 
 def _cpu_s(action: Callable[[], object]) -> float:
@@ -286,7 +229,10 @@ def main() -> None:
                 measure_codecs(engine, report, ledger, sample_runs(), options.repeats)
         finally:
             engine.close()
-    report.write("storage")
+    if options.long_runs == parser.get_default("long_runs") and options.codecs:
+        report.write("storage")
+    else:
+        print("a part: no report is written")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 from loadtests.peers.environments import environment, version
 from loadtests.peers.findings import OWN, SERVED, Findings
 from loadtests.peers.processes import adopt_orphans, last_line
-from loadtests.peers.program import TRACKERS, WARM_UP
+from loadtests.peers.program import TRACKERS
 from loadtests.peers.running import PeerError, Site, site
 from loadtests.report import Report
 
@@ -98,7 +98,7 @@ def measure(findings: Findings, place: Site, widths: list[int], calls: int, limi
         full = max(calls, POINTS // width)
         wanted = min(full, max(QUEUE_POINTS // width, 10)) if place.peer == SERVED[1] else full
         try:
-            found = place.measure(width, wanted, WARM_UP, limit_s)
+            found = place.measure(width, wanted, limit_s)
         except PeerError as error:
             findings.note(f"{title} failed: {error}.")
             continue

@@ -19,6 +19,7 @@ class Findings:
         self._rounds = rounds
         self._values: dict[str, list[float]] = {}
         self._units: dict[str, str] = {}
+        self._cheapest: dict[str, list[str]] = {}
         self.notes: list[str] = []
 
     def add(self, name: str, unit: str, value: float) -> None:
@@ -62,6 +63,8 @@ class Findings:
             self._tell_times(report, OWN[0], local, width, "CPU of the loop", CPU[:1])
             self._tell_times(report, OWN[0], local, width, "CPU with finishing", CPU)
             self._tell_times(report, OWN[1], list(SERVED), width, "CPU with finishing", CPU)
+        for peers, some in self._cheapest.items():
+            self.note(f"Cheapest was {peers} in: {'; '.join(some)}.")
 
     def _tell_times(
         self, report: Report, own: str, others: list[str], width: int, what: str, parts: tuple[str, ...]
@@ -74,7 +77,7 @@ class Findings:
         cheapest = [min(costs, key=lambda peer: costs[peer][number]) for number in range(self._rounds)]
         times = [costs[peer][number] / own_costs[number] for number, peer in enumerate(cheapest)]
         report.add(f"times {own}, {width:,} metrics: {what}", "", times, "at least 10")
-        self.note(f"Cheapest beside {own}, {width:,} metrics, {what}: {', '.join(sorted(set(cheapest)))}.")
+        self._cheapest.setdefault(" or ".join(sorted(set(cheapest))), []).append(f"{width:,} metrics, {what} ({own})")
 
     def _total(self, title: str, parts: tuple[str, ...]) -> list[float]:
         """The sum of figures, round by round; empty where one of them is missing in a round."""

@@ -21,7 +21,7 @@ from urllib.request import ProxyHandler, build_opener
 from loadtests.peers.data import Checked
 from loadtests.peers.environments import ROOT
 from loadtests.peers.processes import family, last_line, let_end
-from loadtests.peers.program import Measured, Order
+from loadtests.peers.program import WARM_UP, Measured, Order
 from thalweg.testing import running_server
 
 PROGRAM_MOST_S = 240
@@ -53,11 +53,11 @@ class Site:
     url: str = ""
     server_pid: int | None = None
 
-    def measure(self, width: int, calls: int, warm_up: int, limit_s: float) -> Measured:
+    def measure(self, width: int, calls: int, limit_s: float) -> Measured:
         """Logs, and compares what came of it. Raises PeerError."""
-        order = self._order(f"width-{width}", width, warm_up + calls, limit_s)
+        order = self._order(f"width-{width}", width, WARM_UP + calls, limit_s)
         found = Measured(**self._run("measure", order))
-        steps = warm_up + len(found.took_ns)
+        steps = WARM_UP + len(found.took_ns)
         checked = self._read(Order(**{**asdict(order), "steps": steps}))
         if checked != Checked(steps * width, 0):
             raise PeerError(

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 import pytest
 
 import thalweg
+from tests.support.proxy import passing_on
 from thalweg.api_client import ApiClient
 from thalweg.bench.answers import WrongAnswerError
 from thalweg.bench.frames import Frames
@@ -84,45 +80,6 @@ def test_narrow(server: ServerProcess) -> None:
     assert len(set(found["runs"])) == 6
 
 
-Alter = Callable[[str, bytes], bytes]
-
-
-@contextmanager
-def altered(server: ServerProcess, alter: Alter) -> Iterator[str]:
-    """The address of a proxy that passes answers on as `alter` makes them of path and body."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            passed = {name: self.headers[name] for name in ("Accept", "Content-Type") if name in self.headers}
-            request = Request(server.url + self.path, body or None, passed, method=self.command)
-            try:
-                with build_opener(ProxyHandler({})).open(request) as response:
-                    status, text = response.status, alter(self.path, response.read())
-            except HTTPError as error:
-                with error:
-                    status, text = error.code, error.read()
-            self.send_response(status)
-            if status != 204:
-                self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        do_GET = do_POST = do_PUT = do_DELETE = answer
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_port}"
-        finally:
-            proxy.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def asked(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A project with runs, of which the newest has no metrics."""
@@ -173,7 +130,7 @@ def test_wrong_answers_are_told(server: ServerProcess, asked: str) -> None:
             one["max"][0] = one["min"][0] - 1.0
         return json.dumps(document).encode()
 
-    with altered(server, lower) as url:
+    with passing_on(server.url, lower) as url:
         found = run_queries(ApiClient(url), asked, users=8, seconds=0.1)
         message = bench("query", "--url", url, "--users", "8", "--seconds", "0.1", "-p", asked, status=1)
     by_name = {one.name: one.answers for one in found.questions}
@@ -191,7 +148,7 @@ def test_a_user_that_fails_is_told(server: ServerProcess, asked: str) -> None:
     def nest(path: str, body: bytes) -> bytes:
         return b"[" * 200_000 if path.endswith("/runs/query") else body
 
-    with altered(server, nest) as url:
+    with passing_on(server.url, nest) as url:
         found = run_queries(ApiClient(url), asked, users=8, seconds=0.1)
     assert found.errors >= 1
     assert "RecursionError" in found.first_error
@@ -205,7 +162,7 @@ def test_answers_of_another_shape_are_told(server: ServerProcess, asked: str, an
     def replace(path: str, body: bytes) -> bytes:
         return answer if path.endswith(("/series", "/runs/query")) else body
 
-    with altered(server, replace) as url:
+    with passing_on(server.url, replace) as url:
         found = run_queries(ApiClient(url), asked, users=8, seconds=0.1)
     assert [bool(one.answers) for one in found.questions] == [True, False, True, True, False, False, False, False]
     assert "ended before its time" not in found.first_error
@@ -215,7 +172,7 @@ def test_every_question_notices_what_belongs_to_another(server: ServerProcess, a
     """The answer to a question about another run, or the answer backwards, is wrong."""
     subject = find_subject(server.client, asked)
     custom = define_custom(server.client, subject)
-    with altered(server, lambda _, body: body.replace(subject.run.encode(), b"another-run")) as url:
+    with passing_on(server.url, lambda _, body: body.replace(subject.run.encode(), b"another-run")) as url:
         for question in questions(subject, custom):
             question.check_answer(question.ask(server.client))
             if question.name in ("run list", "run table by last value", "metric names"):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.proxy import passing_on
+from thalweg.bench.ingest import IngestLoad, run_ingest
 from thalweg.testing import ServerProcess, running_server
 
 ROOT = Path(__file__).parents[2]
@@ -23,12 +25,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield server
 
 
-def run_locust(server: ServerProcess, told: Path, *arguments: str, status: int = 0) -> dict[str, Any]:
+def run_locust(url: str, told: Path, *arguments: str, status: int = 0) -> dict[str, Any]:
     """What locust tells of requests by name, after a run with these arguments; and what it prints, as ""."""
     done = subprocess.run(
         [
             sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py"), "--headless",
-            "--host", server.url, "--json-file", str(told), "--exit-code-on-error", "1", *arguments,
+            "--host", url, "--json-file", str(told), "--exit-code-on-error", "1", *arguments,
         ],
         capture_output=True,
         text=True,
@@ -45,7 +47,7 @@ def test_locust(server: ServerProcess, tmp_path: Path) -> None:
     users = {"WriterUser": 4, "DashboardUser": 4, "LiveUser": 1, "ForkUser": 1}
     counts = [{"user_class_name": name, "fixed_count": count} for name, count in users.items()]
     told = run_locust(
-        server, tmp_path / "told", *users, "-u", "10", "-r", "10", "-t", "15s", "--project", "locust",
+        server.url, tmp_path / "told", *users, "-u", "10", "-r", "10", "-t", "15s", "--project", "locust",
         "--metrics", "5,40", "--ranks", "2", "--config-users", json.dumps(counts),
     )  # fmt: skip
     wanted = {"frame", "fork", "read everything back", "run table by last value", "custom metric", "live", "live point"}
@@ -62,17 +64,47 @@ def test_locust(server: ServerProcess, tmp_path: Path) -> None:
 def test_locust_has_bounds(server: ServerProcess, tmp_path: Path) -> None:
     """More users than are allowed end at once, with a word; and so do those with nothing to look at."""
     told = run_locust(
-        server, tmp_path / "told", "WriterUser", "-u", "3", "-r", "3", "-t", "5s", "--project", "bounded",
+        server.url, tmp_path / "told", "WriterUser", "-u", "3", "-r", "3", "-t", "5s", "--project", "bounded",
         "--most-users", "2", status=1,
     )  # fmt: skip
     assert told["start"]["num_failures"] == 1
     assert "this process has 2 users already" in told[""]
     told = run_locust(
-        server, tmp_path / "none", "DashboardUser", "-u", "1", "-t", "5s", "--project", "never there",
+        server.url, tmp_path / "none", "DashboardUser", "-u", "1", "-t", "5s", "--project", "never there",
         "--nothing-most", "1", status=1,
     )  # fmt: skip
     assert told["newest runs and names"]["num_failures"] == 1
     assert "has no runs to ask for" in told[""]
+
+
+def test_wrong_answers_and_closed_connections(server: ServerProcess, tmp_path: Path) -> None:
+    """A dashboard tells answers that are wrong; where a kept connection had closed, it asks again, once."""
+    run_ingest(server.url, "looked at", IngestLoad(clients=1, metrics=5, steps_per_s=50, seconds=0.2))
+    with passing_on(server.url, closes_kept=True) as url:
+        told = run_locust(
+            url, tmp_path / "kept", "DashboardUser", "-u", "4", "-r", "4", "-t", "5s", "--project", "looked at"
+        )
+    assert told["kept connection had closed"]["num_requests"] >= 1
+    assert sum(one["num_failures"] for name, one in told.items() if name) == 0
+    with passing_on(server.url, lambda path, body: b"{}" if path.endswith("/series") else body) as url:
+        told = run_locust(
+            url,
+            tmp_path / "wrong",
+            "DashboardUser",
+            "-u",
+            "4",
+            "-r",
+            "4",
+            "-t",
+            "5s",
+            "--project",
+            "looked at",
+            status=1,
+        )
+    assert {name for name, one in told.items() if name and one["num_failures"]} <= {
+        "many metrics of one run", "one metric of the newest runs", "expression", "custom metric"
+    }  # fmt: skip
+    assert "the answer has another shape" in told[""]
 
 
 def test_locust_listens_on_loopback() -> None:

@@ -1,7 +1,7 @@
 -- Points. One row is identified by (run, metric, rank, step); of several, the one with the greatest time
 -- stays. Merges remove the others some time; until then readers of series that hold copies use FINAL.
 -- All metrics of a frame share its time: in blocks of 1 MiB the times of one metric tell those of the next ones, which saves a
--- sixth of all that a training takes on disk (0015).
+-- sixth of what many trainings take on disk (0015).
 CREATE TABLE points
 (
     run    UInt64                 CODEC(ZSTD(1)),
