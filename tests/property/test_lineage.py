@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -25,11 +25,13 @@ from thalweg_tracker.ingest.assemble import assemble
 from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.lineage import chain, tree
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
 from thalweg_tracker.query.metrics import OF_BRANCH, list_metrics, metric_of_branches
 from thalweg_tracker.query.runs import last_step
 from thalweg_tracker.query.series import SeriesRequest, read_series, stream_series, with_names
+from thalweg_tracker.runs.store import write_branches
 
 NAMES = ["m", "n", "system/s"]
 STEPS = st.one_of(st.integers(-3, 12).map(float), st.sampled_from([0.5, 2.25, -1.75, 7.125, 1e9, -1e9]))
@@ -163,9 +165,13 @@ class World:
         assert (writer.run_id, writer.branch) == (branch.run_id, branch.number)
         return StreamDecoder(writer)
 
-    def _log(self, order: Log) -> None:
+    def log_unplaced(self, order: Log) -> None:
+        """The same from a writer that began before its branch was known to be a fork: early steps are not refused."""
+        self._log(order, lambda decoder: StreamDecoder(replace(decoder.writer, after=-math.inf)))
+
+    def _log(self, order: Log, through: Callable[[StreamDecoder], StreamDecoder] = lambda decoder: decoder) -> None:
         branch = self.branches[order.to % len(self.branches)]
-        decoder = self._place(branch, order.rank)
+        decoder = through(self._place(branch, order.rank))
         seen: set[float] = set()
         batches = []
         for step, value in order.points:
@@ -358,3 +364,36 @@ def check_last_step(branch: Branch, copy: dict[str, dict[int, dict[float, float]
     else:
         assert found is not None
         assert max(steps) <= found <= branch.step
+
+
+def test_early_points_of_a_fork_are_hidden(engine: Engine) -> None:
+    """Own points at or before the fork step, which the ingest refuses but where it did not know yet, show nowhere."""
+    world = World(engine)
+    line = tuple((float(step), float(step)) for step in range(10))
+    world.live([Log(0, 0, "m", line, False), Fork(0, 5.0)])
+    world.log_unplaced(Log(1, 0, "m", tuple((step, -value) for step, value in line), False))
+    rows = engine.query(f"SELECT min(step) AS low FROM points WHERE run = {world.views()[1].key}")
+    assert rows["low"].to_pylist() == [0.0]  # they are there
+    for points in (None, 100):
+        request = SeriesRequest([world.views()[1]], ["m"], points=points)
+        (found,) = answer(engine, request).values()
+        values = [row["value"] if points is None else row["mean"] for row in found]
+        assert values == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, -6.0, -7.0, -8.0, -9.0]
+
+
+@pytest.mark.parametrize("forks", [127, 128, 129, 150])
+def test_long_lineages(engine: Engine, forks: int) -> None:
+    """Those that are remembered with their runs, and those that are asked for, are the same."""
+    project = f"long {forks}"
+    lineage = chain.root(chain.Branch("r0"))
+    began = []
+    for number in range(1, forks + 1):
+        branch = chain.Branch(f"r{number}")
+        origin = tree.Origin(branch, "fork", f"r{number - 1}", 0, float(number), "", wire.START_US + number)
+        lineage = chain.extend(lineage, float(number), branch)
+        began.append((origin, lineage))
+    write_branches(engine, project, began, version=1)
+    for _ in range(2):
+        (view,) = find_views(engine, project, [RunRef(f"r{forks}")])
+        assert view.lineage == lineage
+        assert [segment.upto for segment in view.segments] == [*map(float, range(1, forks + 1)), math.inf]
