@@ -29,13 +29,11 @@ test: $(VENV)/installed  ## Run all checks and all tests.
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: $(VENV)/installed  ## Measure, and write loadtests/reports/.
-	@$(BIN)/python -m loadtests.log_call
-	@$(BIN)/python -m loadtests.freshness
-	@$(BIN)/python -m loadtests.ingest
-	@$(BIN)/python -m loadtests.lineage
-	@$(BIN)/python -m loadtests.queries
-	@$(BIN)/python -m loadtests.wire_layout
+BENCHES = log_call training_cost freshness ingest endurance mixed lineage queries growth storage driver_path wire_layout
+
+bench: $(VENV)/installed  ## Measure, and write loadtests/reports/. Takes about an hour.
+	@failed=; for name in $(BENCHES); do $(BIN)/python -m loadtests.$$name || failed="$$failed $$name"; done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 loadtest: $(VENV)/installed  ## Put users of locust on a server of their own for a minute.
 	@$(BIN)/python -m loadtests.mixed

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from loadtests.peak import Peak
+from loadtests.beside import ingest_beside
+from loadtests.memory import peak_mib
 from loadtests.report import Report
 from thalweg.bench.ingest import IngestLoad, run_ingest
 from thalweg.bench.queries import NothingThereError, find_subject, run_queries
@@ -30,13 +29,12 @@ _THINK_S = 1.0
 def measure_long(report: Report, seconds: float) -> None:
     """One run that grows and grows."""
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
-        with Peak(server.process.pid).watched() as peak:
-            result = run_ingest(server.url, "bench", IngestLoad(clients=1, metrics=1000, seconds=seconds))
+        result = run_ingest(server.url, "bench", IngestLoad(clients=1, metrics=1000, seconds=seconds))
         first, last = sum(result.by_tenth[:3]) / 3, sum(result.by_tenth[-3:]) / 3
         report.add("long: points", "", [result.points])
         report.add("long: acknowledged", "points/s", [result.points_per_s])
         report.add("long: last three tenths to the first three", "", [last / first], "at least 0.9")
-        report.add("long: server memory, peak, with reading back", "MiB", [peak.bytes / 2**20], "under 1,536")
+        report.add("long: server memory, peak, with reading back", "MiB", [peak_mib(server)], "under 1,536")
         rates = ", ".join(f"{rate / 1e6:.2f}" for rate in result.by_tenth)
         report.notes.append(f"long: million points/s in each tenth of the time: {rates}.")
 
@@ -45,20 +43,16 @@ def measure_overload(report: Report, seconds: float) -> None:
     """More than is taken, with queries beside it."""
     load = IngestLoad(clients=3, metrics=1000, seconds=seconds, backlog_points=_NO_BOUND)
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
-        began = threading.Event()
-        with Peak(server.process.pid).watched() as peak, ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(run_ingest, server.url, "bench", load, began=began)
-            while not began.wait(1) and not loading.done():
-                pass
+        with ingest_beside(server.url, "bench", load) as loading:
             _wait_for_metrics(server, "bench")
             asked = run_queries(server.client, "bench", _USERS, seconds - 5, _THINK_S)
             assert not loading.done(), "the load ended before the questions"
-            result = loading.result()
+        result = loading.result()
         report.add("overload: logged", "points/s", [result.points / seconds])
         report.add("overload: acknowledged meanwhile", "points/s", [result.points_per_s])
         report.add("overload: logged to acknowledged", "", [result.points / seconds / result.points_per_s])
         report.add("overload: quiet until all was acknowledged", "s", [result.drained_s])
-        report.add("overload: server memory, peak", "MiB", [peak.bytes / 2**20], "under 1,536")
+        report.add("overload: server memory, peak", "MiB", [peak_mib(server)], "under 1,536")
         report.add("overload: log(), median", "us", [result.log_p50_us])
         for one in asked.questions:
             report.add(f"overload: {one.name}, p95", "ms", [one.p95_ms], "under 1,000")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from loadtests.beside import ingest_beside
 from loadtests.report import Report
 from thalweg.bench.freshness import run_freshness
-from thalweg.bench.ingest import IngestLoad, run_ingest
+from thalweg.bench.ingest import IngestLoad
 from thalweg.testing import running_server
 
 LOAD = IngestLoad(clients=2, metrics=1000, steps_per_s=500.0)
@@ -36,14 +35,10 @@ def main() -> None:
                     found.append(run_freshness(server.url, "bench", options.points))
                     continue
                 load = IngestLoad(LOAD.clients, LOAD.metrics, LOAD.steps_per_s, seconds=options.points * 0.35 + 10)
-                began = threading.Event()
-                with ThreadPoolExecutor(1) as pool:
-                    loading = pool.submit(run_ingest, server.url, "load", load, began=began)
-                    while not began.wait(1) and not loading.done():
-                        pass
+                with ingest_beside(server.url, "load", load) as loading:
                     found.append(run_freshness(server.url, "bench", options.points, every_s=0.25))
                     assert not loading.done(), "the load ended before the last point"
-                    rates.append(loading.result().points_per_s)
+                rates.append(loading.result().points_per_s)
         wanted = ("under 250", "under 1,000") if under_load else ("", "")
         report.add(f"{place}: median of {options.points}", "ms", [one.p50_ms for one in found], wanted[0])
         report.add(f"{place}: p99", "ms", [one.p99_ms for one in found], wanted[1])

@@ -164,9 +164,7 @@ def questions(table: Trainings) -> list[Question]:
     in_buckets = answers.single_in_buckets(data.single_values(MIDDLE_POINTS, 0), 1000)
     page = answers.names_page(WIDE_METRICS, NAMES_PATTERN)
     return [
-        Question(
-            f"series of {MIDDLE_POINTS:,} points to 1,000 buckets", "POST", "/series", {"json": series}, in_buckets
-        ),
+        Question(BUCKETS, "POST", "/series", {"json": series}, in_buckets),
         Question(
             "runs by config and last(loss), first page",
             "POST",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.peak import Peak
+from loadtests.memory import peak_mib
 from loadtests.raw_engine import raw_rows_per_second
 from loadtests.report import Report
 from thalweg.bench.ingest import LOADS, IngestLoad, run_ingest
@@ -53,26 +53,24 @@ def measure_ingest(figures: Figures, name: str, load: IngestLoad) -> None:
     """One of the loads of the SDK."""
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
         used_s = _cpu_s(server)
-        with Peak(server.process.pid).watched() as peak:
-            result = run_ingest(server.url, "bench", load)
+        result = run_ingest(server.url, "bench", load)
         used_s = _cpu_s(server) - used_s
         figures.add(f"{name}: acknowledged", "points/s", result.points_per_s, WANTED.get(name, ""))
         figures.add(f"{name}: log(), median", "us", result.log_p50_us, "under 5" if name == "single" else "")
         figures.add(f"{name}: server CPU, with reading back", "us/point", used_s / result.points * 1e6)
-        figures.add(f"{name}: server memory, peak, with reading back", "MiB", peak.bytes / 2**20, "under 1,536")
+        figures.add(f"{name}: server memory, peak, with reading back", "MiB", peak_mib(server), "under 1,536")
 
 
 def measure_streams(figures: Figures, load: StreamsLoad) -> None:
     """The narrow load."""
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
-        with Peak(server.process.pid).watched() as peak:
-            result = run_streams(server.url, "bench", load)
+        result = run_streams(server.url, "bench", load)
         offered = load.writers * load.metrics * load.steps_per_s
         figures.add("narrow: acknowledged", "points/s", result.points_per_s, f"at least {0.99 * offered:,.0f}")
         figures.add("narrow: made to queryable, median", "ms", result.visible_p50_ms)
         figures.add("narrow: made to queryable, p99", "ms", result.visible_p99_ms, "under 1,500")
         figures.add("narrow: frames made late, p99", "ms", result.late_p99_ms)
-        figures.add("narrow: server memory, peak, with reading back", "MiB", peak.bytes / 2**20, "under 1,536")
+        figures.add("narrow: server memory, peak, with reading back", "MiB", peak_mib(server), "under 1,536")
 
 
 def _cpu_s(server: ServerProcess) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any, Final
 import httpx
 
 import thalweg
+from thalweg.bench.live import read_events
 from thalweg.testing import ServerProcess
 
 PROJECT: Final = "live"
@@ -94,12 +94,8 @@ class _Followed:
                 return came, data
 
     def _read(self) -> None:
-        kind = ""
         try:
-            for line in self._response.iter_lines():
-                if line.startswith("event:"):
-                    kind = line[6:].strip()
-                elif line.startswith("data:"):
-                    self._events.put((kind, time.perf_counter(), json.loads(line[5:])))
+            for kind, data in read_events(self._response.iter_lines()):
+                self._events.put((kind, time.perf_counter(), data))
         except httpx.HTTPError:  # the stream was closed
             return

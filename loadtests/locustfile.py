@@ -17,7 +17,6 @@ import grpc.experimental.gevent as grpc_gevent
 
 grpc_gevent.init_gevent()
 
-import json
 import logging
 import os
 import queue
@@ -41,6 +40,7 @@ from locust.exception import StopUser
 from thalweg.api_client import ApiClient, segment
 from thalweg.bench import answers
 from thalweg.bench.frames import Frames
+from thalweg.bench.live import read_events
 from thalweg.bench.queries import (
     NothingThereError,
     Question,
@@ -481,7 +481,7 @@ class LiveUser(ServerUser):
         if stream.status != 200:
             raise ValueError(f"{stream.status} {stream.reason}: {stream.read(500)!r}")
         heard_at = None
-        for kind, data in _events(stream):
+        for kind, data in read_events(line.decode() for line in stream):
             now = time.perf_counter()
             if kind == "dropped":
                 raise ValueError(f"the stream was dropped: {data['reason']}")
@@ -497,19 +497,6 @@ class LiveUser(ServerUser):
             if heard_at is not None and now - heard_at > LISTEN_S:
                 return
         raise ValueError("the server ended the stream")
-
-
-def _events(stream: HTTPResponse) -> Iterator[tuple[str, Any]]:
-    """Server-sent events, each its kind and its data; ("", None) for a comment."""
-    kind = ""
-    while line := stream.readline():
-        text = line.decode().rstrip("\n")
-        if text.startswith(":"):
-            yield "", None
-        elif text.startswith("event: "):
-            kind = text.removeprefix("event: ")
-        elif text.startswith("data: "):
-            yield kind, json.loads(text.removeprefix("data: "))
 
 
 def _ms_since(begin: float) -> float:

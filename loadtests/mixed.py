@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from loadtests.beside import ingest_beside
+from loadtests.memory import peak_mib, resident_mib
 from loadtests.report import Report
-from thalweg.bench.ingest import LOADS, IngestLoad, IngestResult, run_ingest
+from thalweg.bench.ingest import LOADS, IngestLoad, IngestResult
 from thalweg.bench.numbers import quantile
 from thalweg.testing import ServerProcess, running_server
 
@@ -33,7 +32,6 @@ HALF_SPEED: Final = 750.0
 LISTENERS: Final = 2
 RAMP_S: Final = 8.0
 """Clients log for so much longer than locust asks, which begins a moment after them and brings its users by and by."""
-BEGUN_MOST_S: Final = 120.0
 LATE_MS: Final = 500.0
 QUESTIONS: Final = (
     "run list",
@@ -80,19 +78,11 @@ def measure(options: argparse.Namespace) -> Outcome:
     load = IngestLoad(
         clients=2, metrics=LOADS["wide"].metrics, steps_per_s=options.steps_per_s, seconds=options.seconds + RAMP_S
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_server(Path(folder) / "data") as server,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        began = threading.Event()
-        logging = pool.submit(run_ingest, server.url, WIDE, load, began=began)
-        logging.add_done_callback(lambda _: began.set())  # also where it has failed
-        began.wait(BEGUN_MOST_S)
-        status = _run_locust(server, Path(folder) / "told", options)
-        ingest = logging.result()
+    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
+        with ingest_beside(server.url, WIDE, load) as logging:
+            status = _run_locust(server, Path(folder) / "told", options)
         told = [Told.of(entry) for entry in json.loads((Path(folder) / "told.json").read_text())]
-        return Outcome(ingest, told, status, _memory_mib(server, "VmHWM"), _memory_mib(server, "VmRSS"))
+        return Outcome(logging.result(), told, status, peak_mib(server), resident_mib(server))
 
 
 def _run_locust(server: ServerProcess, told: Path, options: argparse.Namespace) -> int:
@@ -108,13 +98,6 @@ def _run_locust(server: ServerProcess, told: Path, options: argparse.Namespace) 
     if not told.with_suffix(".json").exists():
         raise RuntimeError(f"locust ended with exit status {status} before its time; see its messages")
     return status
-
-
-def _memory_mib(server: ServerProcess, key: str) -> float:
-    """VmRSS: what is resident now; VmHWM: the most that was."""
-    found = re.search(rf"^{key}:\s+(\d+) kB$", Path(f"/proc/{server.process.pid}/status").read_text(), re.MULTILINE)
-    assert found, key
-    return int(found[1]) / 1024
 
 
 def tell(report: Report, outcomes: list[Outcome], options: argparse.Namespace) -> bool:

@@ -32,7 +32,7 @@ from loadtests import query_data as data
 from loadtests.asking import Asking, timed_ms
 from loadtests.filling import PROJECT
 from loadtests.live_events import AT_MOST, live_ms
-from loadtests.peak import Peak
+from loadtests.memory import peak_mib, resident_mib
 from loadtests.recording import Recorder, Statement, ask_again
 from loadtests.report import Report, python_loop_ms
 from thalweg.testing import ServerProcess, running_server
@@ -163,22 +163,22 @@ def measure_stream(folder: Path, points: int) -> Iterator[tuple[str, float]]:
     expected = data.single_values(points, 0).astype(np.float32)
     with running_server(folder) as server:
         server.client.get("/health")
-        before = Peak(server.process.pid).bytes
-        with Peak(server.process.pid).watched() as peak:
-            took_s = read_stream(server, points, expected)
+        before_mib = resident_mib(server)
+        took_s = read_stream(server, points, expected)
+        most_mib = peak_mib(server)
     yield f"{STREAMED}, {points:,} points", points / took_s
-    yield "memory of the server before the stream", before / 2**20
-    yield PEAK, peak.bytes / 2**20
+    yield "memory of the server before the stream", before_mib
+    yield PEAK, most_mib
 
 
 def measure_api(folder: Path, questions: list[Question], calls: int, live: int) -> Iterator[tuple[str, float]]:
     """Milliseconds over HTTP for each question."""
-    with running_server(folder) as server, Peak(server.process.pid).watched() as peak:
+    with running_server(folder) as server:
         asking = Asking.of(server.url, PROJECT)
         asking.put("/custom-metrics/f1", {"expression": F1})
         for question in questions:
             yield question.name, timed_ms(partial(question.ask, asking), calls, question.check_answer)
-        yield "memory of the server during the questions, peak", peak.bytes / 2**20
+        yield "memory of the server during the questions, peak", peak_mib(server)
         if live:
             yield from live_ms(server, live)
 

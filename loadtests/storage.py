@@ -8,7 +8,7 @@ disk of active parts, with marks and index, and of the columns their compressed 
 measured in tables of their own, with a part of the same rows. Every series is read back and compared by count and
 checksum.
 
-With `--codecs` the same part of the rows is also copied into tables with other codecs, long runs and short ones apart:
+The same part of the rows is also copied into tables with other codecs, long runs and short ones apart:
 bytes a point, CPU of the INSERT ... SELECT on one thread, of merging to one part, and of reading all, and how long one
 series of a short run takes.
 """
@@ -209,7 +209,7 @@ def main() -> None:
     """Fills a database, and measures what lies on the disk."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long-runs", type=int, default=6, help="each with as many points in short runs: 6.4 million")
-    parser.add_argument("--codecs", action="store_true", help="measure other codecs too")
+    parser.add_argument("--codecs", action=argparse.BooleanOptionalAction, default=True, help="measure others too")
     parser.add_argument("--repeats", type=int, default=2, help="of each set of codecs; the best counts")
     options = parser.parse_args()
     report = Report("Storage", (__doc__ or "").strip())
