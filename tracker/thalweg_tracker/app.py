@@ -30,7 +30,14 @@ from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import IngestService, start_grpc
-from thalweg_tracker.model.settings import Address, EmbeddedStore, FileObjects, ObjectSettings, Store
+from thalweg_tracker.model.settings import (
+    Address,
+    EmbeddedStore,
+    FileObjects,
+    ObjectSettings,
+    ServerSettings,
+    Store,
+)
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
 from thalweg_tracker.objects.s3 import S3Store
@@ -64,48 +71,32 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
     return FileStore(settings) if isinstance(settings, FileObjects) else S3Store(settings)
 
 
-async def serve(
-    store: Store,
-    objects: ObjectSettings | None,
-    grpc_address: Address | None,
-    http_address: Address | None,
-    told: str | None,
-    on_ready: Callable[[Serving], None],
-) -> None:
-    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains. `objects`: where checkpoints go.
-
-    `told`: gRPC address that the API names where another process has the ingest. Raises SettingError, EngineError.
-    """
+async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
+    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    engine = await asyncio.to_thread(open_engine, store)
+    engine = await asyncio.to_thread(open_engine, settings.store)
     try:
-        if isinstance(store, EmbeddedStore):
+        if isinstance(settings.store, EmbeddedStore):
             await asyncio.to_thread(migrate, engine)
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
-            raise EngineError(f"cannot serve {store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, make_objects(objects), grpc_address, http_address, told, on_ready, stop)
+            raise EngineError(f"cannot serve {settings.store}: its schema lacks {names}. Run `thalweg migrate` first.")
+        await _serve(engine, settings, on_ready, stop)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
 
 
 async def _serve(
-    engine: Engine,
-    objects: ObjectStore | None,
-    grpc_address: Address | None,
-    http_address: Address | None,
-    told: str | None,
-    on_ready: Callable[[Serving], None],
-    stop: asyncio.Event,
+    engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], stop: asyncio.Event
 ) -> None:
-    ingest = await Ingest.start(engine, grpc_address) if grpc_address else None
+    ingest = await Ingest.start(engine, settings.grpc) if settings.grpc else None
     http: HttpThread | None = None
     try:
-        ingest_address = str(ingest.address) if ingest else told
-        http = HttpThread(engine, http_address, ingest_address, objects) if http_address else None
+        told = str(ingest.address) if ingest else settings.told
+        http = HttpThread(engine, settings.http, told, make_objects(settings.objects)) if settings.http else None
         serving = Serving(ingest.address if ingest else None, http.address if http else None, engine.describe())
         if isinstance(engine, EmbeddedEngine):
             engine.announce(http=f"http://{serving.http}" if serving.http else None)

@@ -18,6 +18,7 @@ from thalweg_tracker.model.settings import (
     DEFAULT_HTTP,
     Address,
     EmbeddedStore,
+    ServerSettings,
     Store,
     parse_address,
     parse_objects,
@@ -110,11 +111,14 @@ def _run(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         store = _role_store(key, store_text)
-        grpc_address = parse_address("--grpc", grpc_text) if grpc_text else None
-        http_address = parse_address("--http", http_text) if http_text else None
-        objects = parse_objects("--objects", objects_text, os.environ, store) if http_address else None
-        on_ready = _say_ready_json if as_json else _say_ready
-        asyncio.run(serve(store, objects, grpc_address, http_address, told, on_ready))
+        settings = ServerSettings(
+            store,
+            grpc=parse_address("--grpc", grpc_text) if grpc_text else None,
+            http=parse_address("--http", http_text) if http_text else None,
+            told=told,
+            objects=parse_objects("--objects", objects_text, os.environ, store) if http_text else None,
+        )
+        asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
     except TrackerError as error:
         _fail(error)
     if not as_json:

@@ -141,6 +141,22 @@ class S3Objects:
 
 ObjectSettings = FileObjects | S3Objects
 
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """All that a server process is told: which roles it has, and what they stand on."""
+
+    store: Store
+    grpc: Address | None = None
+    """Where the ingest listens; None: this process does not have that role."""
+    http: Address | None = None
+    """Where the API listens; None: this process does not have that role."""
+    told: str | None = None
+    """gRPC address that the API names to senders where another process has the ingest."""
+    objects: ObjectSettings | None = None
+    """Where checkpoints go; None: nowhere."""
+
+
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()=+-]+(/[A-Za-z0-9!_.*'()=+-]+)*")
 _PREFIX_MAX_CHARS: Final = 256
