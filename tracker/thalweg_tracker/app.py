@@ -72,7 +72,7 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
 
 
 async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
-    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
+    """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
