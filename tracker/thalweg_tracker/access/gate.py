@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from thalweg_tracker.access.grants import ANYBODY, Grant, Role, bearer, hash_of
 from thalweg_tracker.access.store import read_tokens
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.errors import EngineBusyError, EngineError, UnauthenticatedError
+from thalweg_tracker.errors import EngineError, UnauthenticatedError
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +151,6 @@ class TokenGate:
     async def _wait_for_fresh(self) -> None:
         if self._is_shared and time.monotonic() - self._read_s > STALE_S:
             await asyncio.to_thread(self._refresh_after, STALE_S)
-            if time.monotonic() - self._read_s > STALE_S:
-                raise EngineBusyError("the tokens cannot be read from the database for now")
 
     def _refresh_after(self, age_s: float) -> None:
         """Reads the tokens unless somebody has meanwhile."""

@@ -19,10 +19,12 @@ from thalweg_tracker.errors import LimitedError
 from thalweg_tracker.model.settings import LimitSettings
 
 BURST_S: Final = 2.0
-"""A bucket holds what its rate gives in this time; at least one."""
+"""A bucket holds what its rate gives in this time; of what is counted, at least one."""
 DEBT_MOST_S: Final = 10.0
 """Points beyond this many seconds of their rate are refused, not waited for."""
 _BUCKETS_MAX: Final = 100_000
+_AMOUNTS: Final = frozenset({"query_seconds_per_s"})
+"""What is not counted in ones."""
 
 _Key = tuple[str, str, str]
 """What is limited, "token" or "project", and which."""
@@ -49,10 +51,12 @@ class Limiter:
 
     def request(self, grant: Grant, project: str | None) -> None:
         """Counts a request. Raises LimitedError where there were too many, or queries took too long of late."""
-        for what in ("requests_per_s", "query_seconds_per_s"):
-            for key, rate in self._keys(what, grant, project):
-                self._refuse_debt(key, rate)
-        for key, rate in self._keys("requests_per_s", grant, project):
+        keys = list(self._keys("requests_per_s", grant, project))
+        for key, rate in self._keys("query_seconds_per_s", grant, project):
+            self._refuse_debt(key, rate)
+        for key, rate in keys:
+            self._refuse_debt(key, rate, amount=1)
+        for key, rate in keys:
             self._take(key, rate, 1)
 
     def answered(self, grant: Grant, project: str | None, took_s: float) -> None:
@@ -97,15 +101,16 @@ class Limiter:
             bucket.content -= amount
             return max(0.0, -bucket.content / rate)
 
-    def _refuse_debt(self, key: _Key, rate: float, most_s: float = 0.0) -> None:
+    def _refuse_debt(self, key: _Key, rate: float, most_s: float = 0.0, amount: float = 0.0) -> None:
+        """Raises LimitedError where that much more would be a debt of more than so many seconds."""
         with self._lock:
-            debt_s = -self._filled(key, rate).content / rate
+            debt_s = (amount - self._filled(key, rate).content) / rate
         if debt_s > most_s:
             what, kind, name = key
             raise LimitedError(f"{kind} {name} is past its {what.replace('_', ' ')} of {rate:g}", debt_s - most_s)
 
     def _filled(self, key: _Key, rate: float) -> _Bucket:
-        now_s, most = time.monotonic(), max(1.0, rate * BURST_S)
+        now_s, most = time.monotonic(), rate * BURST_S if key[0] in _AMOUNTS else max(1.0, rate * BURST_S)
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket(most, now_s)

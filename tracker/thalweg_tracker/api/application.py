@@ -57,18 +57,22 @@ def make_api(
         lifespan=open_objects,
     )
     timed = TimedEngine(engine)
-    app.include_router(make_router(timed, objects, version, grpc_address), dependencies=[Depends(time_limit)])
-    app.include_router(make_token_router(engine, doors.gate))
     hub = LiveHub(engine)
-    app.include_router(make_live_router(engine, hub))
-    app.state.live = hub
+    routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate)]
     if isinstance(objects, FileStore):
-        app.include_router(make_object_router(objects))
+        routers.append(make_object_router(objects))
+    timed_router = make_router(timed, objects, version, grpc_address)
+    # What FastAPI makes of routers that are included does not tell which of their routes it leads to.
+    routes = [*app.routes, *timed_router.routes, *(route for router in routers for route in router.routes)]
+    app.include_router(timed_router, dependencies=[Depends(time_limit)])
+    for router in routers:
+        app.include_router(router)
+    app.state.live = hub
     add_handlers(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Compression)
     app.add_middleware(StreamEnds)
-    app.add_middleware(Guard, routes=app.router.routes, gate=doors.gate, limiter=doors.limiter, engine=engine)
+    app.add_middleware(Guard, routes=routes, gate=doors.gate, limiter=doors.limiter, engine=engine)
     if doors.settings.origins:
         app.add_middleware(
             CORSMiddleware,

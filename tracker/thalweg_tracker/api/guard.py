@@ -82,8 +82,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         route, project = self._find(scope)
-        role = None if route is None else needed_role(scope["method"], route)
-        if route is None or role is None:
+        role = needed_role(scope["method"], route)
+        if role is None:
             await self._app(scope, receive, send)
             return
         try:
@@ -102,13 +102,13 @@ class Guard:
         scope["grant"] = grant
         await self._pass(scope, receive, send, grant, project, audited=role is Role.ADMIN and scope["method"] != "GET")
 
-    def _find(self, scope: Scope) -> tuple[str | None, str | None]:
-        """The route that will answer, and the project that it is about."""
+    def _find(self, scope: Scope) -> tuple[str, str | None]:
+        """The route that will answer, empty if there is none, and the project that it is about."""
         for route in self._routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
                 return getattr(route, "path", ""), child.get("path_params", {}).get("project")
-        return None, None
+        return "", None
 
     async def _pass(
         self, scope: Scope, receive: Receive, send: Send, grant: Grant, project: str | None, *, audited: bool
