@@ -24,6 +24,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
+from thalweg_tracker.upkeep.reach import Reach
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def make_api(
     routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate)]
     if isinstance(objects, FileStore):
         routers.append(make_object_router(objects))
-    timed_router = make_router(timed, objects, version, grpc_address)
+    reach = Reach(objects, is_narrow=doors.settings.tokens, places=doors.settings.checkpoint_places)
+    timed_router = make_router(timed, reach, version, grpc_address)
     # What FastAPI makes of routers that are included does not tell which of their routes it leads to.
     routes = [*app.routes, *timed_router.routes, *(route for router in routers for route in router.routes)]
     app.include_router(timed_router, dependencies=[Depends(time_limit)])

@@ -26,14 +26,14 @@ from thalweg_tracker.api.questions import ask_series
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
-from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query import metrics as metric_queries
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import series as series_queries
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
+from thalweg_tracker.upkeep.reach import Reach
 
 
-def make_router(engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None) -> APIRouter:
+def make_router(engine: Engine, reach: Reach, version: str, grpc_address: str | None) -> APIRouter:
     """The routes over one engine."""
     router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
@@ -47,8 +47,8 @@ def make_router(engine: Engine, objects: ObjectStore | None, version: str, grpc_
     _add_one_run(router, engine)
     _add_series(router, engine)
     add_expressions(router, engine)
-    add_lineage(router, engine, latest_checkpoint(engine, objects))
-    add_checkpoints(router, engine, objects)
+    add_lineage(router, engine, latest_checkpoint(engine, reach))
+    add_checkpoints(router, engine, reach)
     return router
 
 

@@ -175,6 +175,8 @@ class AccessSettings:
     limits: LimitSettings = LimitSettings()
     origins: tuple[str, ...] = ()
     """Origins of web pages, such as https://tracker.example, whose scripts may ask the API."""
+    checkpoint_places: tuple[str, ...] = ()
+    """URIs of folders outside the projects' own uploads at which pointers may lead the server; with tokens only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,17 @@ def parse_access(
         tls=_tls_files(certificate, key, client_ca),
         limits=LimitSettings(**{one.name: _limit(environ, one.name) for one in fields(LimitSettings)}),
         origins=pages,
+        checkpoint_places=_places(environ),
     )
+
+
+def _places(environ: Mapping[str, str]) -> tuple[str, ...]:
+    name = "THALWEG_CHECKPOINT_PLACES"
+    places = tuple(one.strip() for one in environ.get(name, "").split(",") if one.strip())
+    for one in places:
+        if not one.startswith(("s3://", "file:///")) or not one.endswith("/") or "/../" in one:
+            raise SettingError(name, one, "folders such as s3://bucket/prefix/ or file:///shared/, separated by commas")
+    return places
 
 
 def _initial_token(environ: Mapping[str, str]) -> str | None:
