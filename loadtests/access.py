@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15)
     options = parser.parse_args()
     report = Report("Access", (__doc__ or "").strip())
-    load = IngestLoad(2, 1000, None, seconds=options.seconds)
+    load = IngestLoad(2, 1000, seconds=options.seconds)
     rates: dict[bool, list[float]] = {False: [], True: []}
     requests: dict[bool, list[float]] = {False: [], True: []}
     revoked = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,10 @@ import pytest
 
 from tests.support import wire
 from tests.support.access import Guarded, guarded
-from thalweg.sender.transport import GrpcTransport, RetryLaterError
+from tests.support.spools import append, new_folder, small_writer
+from thalweg.sender.delivery import Delivery
+from thalweg.sender.transport import GrpcTransport, RetryLaterError, Stream
+from thalweg.sender.watch import Ending
 from thalweg.wire import policy
 from thalweg.wire.v1 import records_pb2 as pb
 
@@ -102,6 +106,42 @@ def test_the_sender_is_told_the_delay(running: Guarded) -> None:
         return caught.value
 
     assert asyncio.run(told()).after_s == policy.RETRY_AFTER_MOST_MS / 1e3
+
+
+class Listening(GrpcTransport):
+    """Keeps what streams ended with."""
+
+    def __init__(self, url: str, token: str) -> None:
+        super().__init__(url, token)
+        self.endings: list[RetryLaterError] = []
+
+    @asynccontextmanager
+    async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
+        try:
+            async with super().open(hello) as stream:
+                yield stream
+        except RetryLaterError as error:
+            self.endings.append(error)
+            raise
+
+
+def test_a_sender_that_is_refused_comes_back(running: Guarded, tmp_path: Path) -> None:
+    """After the delay, and nothing is lost: one writer's points are another's delay."""
+    token = running.token("write", "p", limits={"points_per_s": 10_000})
+    many = [float(number) for number in range(130_000)]
+    with wire.writing(running.server.grpc, wire.hello("first", writer=7), token) as stream:
+        assert stream.commit(wire.batch(1, ["loss"], many, [[one] for one in many])) == []
+    folder = new_folder(tmp_path / "spool", run_id="second", url=running.server.url)
+    spool = small_writer(folder)
+    for step in range(10):
+        append(spool, {"loss": float(step)}, step)
+    spool.close()
+    transport = Listening(running.server.url, token)
+    delivery = Delivery(folder, transport, ending=lambda: Ending(0, None))
+    asyncio.run(delivery.run())
+    delivery.close()
+    assert any(one.after_s > 0 and "RESOURCE_EXHAUSTED" in str(one) for one in transport.endings), transport.endings
+    assert values(running, "second") == [float(step) for step in range(10)]
 
 
 def test_metrics_past_their_number(running: Guarded) -> None:
