@@ -54,6 +54,7 @@ from thalweg.bench.read_back import verify
 from thalweg.bench.words import Words
 from thalweg.errors import ThalwegError
 from thalweg.settings import Settings
+from thalweg.tls import TlsFiles, grpc_place
 from thalweg.wire import policy
 from thalweg.wire.run_ids import generate_run_id
 from thalweg.wire.v1 import ingest_pb2_grpc
@@ -247,7 +248,13 @@ class ProtocolUser(ServerUser):
         """Takes the address of the ingest from the API, as the SDK does, or from THALWEG_GRPC."""
         super().on_start()
         address = os.environ.get("THALWEG_GRPC") or self.api.get("/health")["grpc"]
-        self.channel = grpc.insecure_channel(address, options=policy.CLIENT_OPTIONS)
+        place, is_secure = grpc_place(address)
+        if is_secure:
+            ca, certificate, key = TlsFiles.read(os.environ).contents()
+            credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+            self.channel = grpc.secure_channel(place, credentials, options=policy.CLIENT_OPTIONS)
+        else:
+            self.channel = grpc.insecure_channel(place, options=policy.CLIENT_OPTIONS)
 
     def on_stop(self) -> None:
         """Lets go of the connection."""

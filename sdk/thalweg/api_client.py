@@ -13,10 +13,11 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import BaseHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 from thalweg.carets import underlined
 from thalweg.errors import NotFoundError, ServerError, UnreachableError
+from thalweg.tls import https_context
 
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
 PAGE_MAX: Final = 1000
@@ -28,11 +29,17 @@ class ApiClient:
     """Requests to one server's `/api/v1`."""
 
     def __init__(self, url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
-        """`url`: the server's HTTP address, without the path. `timeout_s`: of each wait for the network."""
+        """`url`: the server's HTTP address, without the path. `timeout_s`: of each wait for the network.
+
+        Raises SettingError where a file of TLS that the environment names cannot be used.
+        """
         self.url = url
         self._token = token
         self._timeout_s = timeout_s
-        self._opener = build_opener(ProxyHandler({})) if _is_loopback(url) else build_opener()
+        handlers: list[BaseHandler] = [ProxyHandler({})] if _is_loopback(url) else []
+        if url.startswith("https:"):
+            handlers.append(HTTPSHandler(context=https_context()))
+        self._opener = build_opener(*handlers)
 
     def get(self, path: str, **query: object) -> Any:
         """The JSON answer to GET; queries that are None are left out. Raises ServerError, NotFoundError."""

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from thalweg.errors import SettingError
+from thalweg.tls import TlsFiles
 from thalweg.wire import limits
 
 Mode = Literal["online", "offline", "disabled"]
@@ -65,8 +66,11 @@ class Settings:
         system_interval_s: float | None = None,
     ) -> Settings:
         """Settings from arguments (None: not given) and environment. Raises SettingError."""
+        address = _url(_first(url, environ.get("THALWEG_URL"), DEFAULT_URL))
+        if address.startswith("https:"):
+            TlsFiles.read(environ)  # what is wrong there is told at the start, not by the sender
         return cls(
-            url=_url(_first(url, environ.get("THALWEG_URL"), DEFAULT_URL)),
+            url=address,
             project=name_setting("THALWEG_PROJECT", _first(project, environ.get("THALWEG_PROJECT"), "default")),
             mode=_mode(_first(mode, environ.get("THALWEG_MODE"), "online")),
             spool_dir=Path(spool_dir or environ.get("THALWEG_SPOOL_DIR") or default_spool_dir(environ)).expanduser(),

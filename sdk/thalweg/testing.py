@@ -29,11 +29,23 @@ class ServerProcess:
     """A `thalweg up` of its own. Needs the server's dependencies (`pip install 'thalweg[server]'`)."""
 
     def __init__(
-        self, data_dir: Path, *, http: str = "127.0.0.1:0", grpc: str = "127.0.0.1:0", log: Path | None = None
+        self,
+        data_dir: Path,
+        *options: str,
+        http: str = "127.0.0.1:0",
+        grpc: str = "127.0.0.1:0",
+        log: Path | None = None,
+        token: str | None = None,
     ) -> None:
-        """Starts it and waits until it listens; `log` takes its standard error. Raises RuntimeError if it ends."""
+        """Starts it with more options of `thalweg up`, and waits until it listens. Raises RuntimeError if it ends.
+
+        `log` takes its standard error. `token`: of its first administrator, with which `client` asks.
+        """
         self.log = log or data_dir.with_name(data_dir.name + ".log")
-        arguments = ["up", "--json", "--data", str(data_dir), "--http", http, "--grpc", grpc]
+        arguments = ["up", "--json", "--data", str(data_dir), "--http", http, "--grpc", grpc, *options]
+        environment = dict(os.environ)
+        if token is not None:
+            environment["THALWEG_ADMIN_TOKEN"] = token
         with self.log.open("ab") as stderr:
             self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
                 [sys.executable, "-m", "thalweg.cli.main", *arguments],
@@ -41,16 +53,17 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                env=environment,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            code = self.process.wait()
+            code = self._end(signal.SIGTERM)
             raise RuntimeError(f"the server ended with exit status {code}: {self.log.read_text()[-2000:]}")
         ready = json.loads(line)
         self.url: str = ready["http"]
         self.grpc: str = ready["grpc"]
-        self.client = ApiClient(self.url)
+        self.client = ApiClient(self.url, token)
 
     def stop(self) -> int:
         """Asks it to stop and returns its exit status."""
@@ -78,9 +91,9 @@ class ServerProcess:
 
 
 @contextmanager
-def running_server(data_dir: Path) -> Iterator[ServerProcess]:
+def running_server(data_dir: Path, *options: str, token: str | None = None) -> Iterator[ServerProcess]:
     """A server on `data_dir` and free ports, stopped at the end; its exit status must then be 0."""
-    server = ServerProcess(data_dir)
+    server = ServerProcess(data_dir, *options, token=token)
     try:
         yield server
     finally:

@@ -10,6 +10,7 @@ from typing import Final
 import grpc
 import numpy as np
 
+from thalweg.sender.transport import bearer_metadata
 from thalweg.wire import limits, policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
@@ -101,10 +102,11 @@ def attributes(time_us: int = START_US, **values: str) -> pb.Event:
 class WriterStream:
     """One stream to a server. Not thread-safe."""
 
-    def __init__(self, channel: grpc.Channel, greeting: pb.Hello | None) -> None:
+    def __init__(self, channel: grpc.Channel, greeting: pb.Hello | None, token: str | None = None) -> None:
         self._requests: queue.SimpleQueue[ingest_pb2.ClientRecords | None] = queue.SimpleQueue()
         stub = ingest_pb2_grpc.IngestStub(channel)  # type: ignore[no-untyped-call]  # generated without types
-        self.call = stub.Stream(iter(self._requests.get, None), timeout=STREAM_TIMEOUT_S)
+        metadata = bearer_metadata(token)
+        self.call = stub.Stream(iter(self._requests.get, None), timeout=STREAM_TIMEOUT_S, metadata=metadata)
         if greeting is not None:
             self.send(greeting)
 
@@ -154,11 +156,11 @@ class WriterStream:
 
 
 @contextmanager
-def writing(address: str, greeting: pb.Hello | None) -> Iterator[WriterStream]:
+def writing(address: str, greeting: pb.Hello | None, token: str | None = None) -> Iterator[WriterStream]:
     """A stream on a connection of its own, broken off at the end of the block."""
     options = [*policy.CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options=options) as channel:
-        stream = WriterStream(channel, greeting)
+        stream = WriterStream(channel, greeting, token)
         try:
             yield stream
         finally:

@@ -11,15 +11,21 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import uvicorn
 
 from thalweg.version import __version__
+from thalweg_tracker.access.doors import Doors, open_doors
+from thalweg_tracker.access.gate import OpenGate, TokenGate
+from thalweg_tracker.access.grants import Role
+from thalweg_tracker.access.rates import Limiter
+from thalweg_tracker.access.store import create_token, write_secret
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.engine.contract import Engine
@@ -30,7 +36,16 @@ from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import IngestService, start_grpc
-from thalweg_tracker.model.settings import Address, EmbeddedStore, FileObjects, ObjectSettings, Store
+from thalweg_tracker.model.settings import (
+    Address,
+    EmbeddedStore,
+    FileObjects,
+    ObjectSettings,
+    ServerSettings,
+    Store,
+    TlsFiles,
+    check_exposure,
+)
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
 from thalweg_tracker.objects.s3 import S3Store
@@ -50,6 +65,12 @@ class Serving:
     grpc: Address | None
     http: Address | None
     engine: str
+    is_secure: bool = False
+
+    @property
+    def url(self) -> str | None:
+        """Where the API is."""
+        return f"{'https' if self.is_secure else 'http'}://{self.http}" if self.http else None
 
 
 def open_engine(store: Store) -> Engine:
@@ -64,51 +85,43 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
     return FileStore(settings) if isinstance(settings, FileObjects) else S3Store(settings)
 
 
-async def serve(
-    store: Store,
-    objects: ObjectSettings | None,
-    grpc_address: Address | None,
-    http_address: Address | None,
-    told: str | None,
-    on_ready: Callable[[Serving], None],
-) -> None:
-    """Serves the roles whose address is given, until SIGTERM or SIGINT, then drains. `objects`: where checkpoints go.
-
-    `told`: gRPC address that the API names where another process has the ingest. Raises SettingError, EngineError.
-    """
+async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
+    """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
+    check_exposure(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    engine = await asyncio.to_thread(open_engine, store)
+    engine = await asyncio.to_thread(open_engine, settings.store)
     try:
-        if isinstance(store, EmbeddedStore):
+        if isinstance(settings.store, EmbeddedStore):
             await asyncio.to_thread(migrate, engine)
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
-            raise EngineError(f"cannot serve {store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, make_objects(objects), grpc_address, http_address, told, on_ready, stop)
+            raise EngineError(f"cannot serve {settings.store}: its schema lacks {names}. Run `thalweg migrate` first.")
+        await _serve(engine, settings, on_ready, stop)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
 
 
 async def _serve(
-    engine: Engine,
-    objects: ObjectStore | None,
-    grpc_address: Address | None,
-    http_address: Address | None,
-    told: str | None,
-    on_ready: Callable[[Serving], None],
-    stop: asyncio.Event,
+    engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], stop: asyncio.Event
 ) -> None:
-    ingest = await Ingest.start(engine, grpc_address) if grpc_address else None
+    doors = await asyncio.to_thread(make_doors, engine, settings)
+    ingest: Ingest | None = None
     http: HttpThread | None = None
     try:
-        ingest_address = str(ingest.address) if ingest else told
-        http = HttpThread(engine, http_address, ingest_address, objects) if http_address else None
-        serving = Serving(ingest.address if ingest else None, http.address if http else None, engine.describe())
+        ingest = await Ingest.start(engine, settings.grpc, doors) if settings.grpc else None
+        scheme = "grpcs://" if settings.access.tls else ""
+        told = f"{scheme}{ingest.address}" if ingest else settings.told
+        objects = make_objects(settings.objects)
+        http = (
+            await asyncio.to_thread(HttpThread, engine, settings.http, told, objects, doors) if settings.http else None
+        )
+        grpc_address, http_address = ingest.address if ingest else None, http.address if http else None
+        serving = Serving(grpc_address, http_address, engine.describe(), is_secure=settings.access.tls is not None)
         if isinstance(engine, EmbeddedEngine):
-            engine.announce(http=f"http://{serving.http}" if serving.http else None)
+            engine.announce(http=serving.url)
         gc.collect()
         gc.freeze()  # modules and routes stay: large answers are built faster where collections do not walk them
         on_ready(serving)
@@ -119,6 +132,30 @@ async def _serve(
             await ingest.stop()
         if http:
             await asyncio.to_thread(http.stop)
+        await asyncio.to_thread(doors.gate.close)
+
+
+def make_doors(engine: Engine, settings: ServerSettings) -> Doors:
+    """Who may come in. Where nobody can make tokens yet, the embedded engine gets a first one in a file of its folder.
+
+    Raises SettingError, EngineError.
+    """
+    access, store = settings.access, settings.store
+    limiter = Limiter(access.limits)
+    if not access.tokens:
+        return Doors(OpenGate(), limiter, access)
+    gate = TokenGate(engine, is_shared=not isinstance(store, EmbeddedStore), initial=access.initial)
+    if not gate.has_administrator:
+        if not isinstance(store, EmbeddedStore):
+            gate.close()
+            wanted = "a first administrator's token in THALWEG_ADMIN_TOKEN_FILE, with which others are made"
+            raise SettingError("--auth", "tokens", wanted)
+        token, _ = create_token(engine, Role.ADMIN, None, name="made at the first start")
+        path = store.data_dir / "admin-token"
+        write_secret(path, token)
+        log.warning("a first administrator's token is in %s; make others with `thalweg token create`", path)
+        gate.refresh()
+    return Doors(gate, limiter, access)
 
 
 class Ingest:
@@ -131,11 +168,11 @@ class Ingest:
         self._committer = committer
 
     @classmethod
-    async def start(cls, engine: Engine, address: Address) -> Ingest:
+    async def start(cls, engine: Engine, address: Address, doors: Doors) -> Ingest:
         """Listens. Raises SettingError if the address is taken."""
         committer = Committer(engine)
-        service = IngestService(Registry(engine), committer)
-        server, bound = await start_grpc(service, address)
+        service = IngestService(Registry(engine), committer, doors)
+        server, bound = await start_grpc(service, address, doors.settings.tls)
         return cls(server, service, committer, bound)
 
     async def stop(self) -> None:
@@ -149,13 +186,21 @@ class HttpThread:
     """The running HTTP role: uvicorn in a thread of its own."""
 
     def __init__(
-        self, engine: Engine, address: Address, grpc_address: str | None, objects: ObjectStore | None = None
+        self,
+        engine: Engine,
+        address: Address,
+        grpc_address: str | None,
+        objects: ObjectStore | None = None,
+        doors: Doors | None = None,
     ) -> None:
         """Listens. Raises SettingError if the address is taken."""
         self._socket = _listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
-        app = make_api(engine, objects, __version__, grpc_address)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S))
+        doors = doors or open_doors()
+        app = make_api(engine, objects, __version__, grpc_address, doors)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S), **_tls(doors.settings.tls)
+        )
         self._server = _Server(config, app.state.live)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
         self._thread.start()
@@ -189,6 +234,19 @@ class _Server(uvicorn.Server):
                 if cycle and transport and transport.is_closing() and not cycle.response_complete:
                     transport.abort()
             await asyncio.sleep(_CUT_EVERY_S)
+
+
+def _tls(files: TlsFiles | None) -> dict[str, Any]:
+    """What uvicorn is told of TLS."""
+    if files is None:
+        return {}
+    asked = ssl.CERT_REQUIRED if files.client_ca else ssl.CERT_NONE
+    return {
+        "ssl_certfile": files.certificate,
+        "ssl_keyfile": files.key,
+        "ssl_ca_certs": files.client_ca,
+        "ssl_cert_reqs": asked,
+    }
 
 
 def _listen(address: Address) -> socket.socket:

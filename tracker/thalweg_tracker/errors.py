@@ -5,6 +5,10 @@ TrackerError
 ├── RejectedError        the request is wrong: HTTP 400 / 422, gRPC INVALID_ARGUMENT
 │   ├── NotFoundError    it names something that is not there: HTTP 404
 │   └── ExpressionError  an expression in it is wrong: HTTP 400, with the place
+├── AccessError          who asks may not have it
+│   ├── UnauthenticatedError  the token is missing, wrong, expired or revoked: HTTP 401, gRPC UNAUTHENTICATED
+│   ├── ForbiddenError        the token is not good for that: HTTP 403, gRPC PERMISSION_DENIED
+│   └── LimitedError          too much in too little time: HTTP 429, gRPC RESOURCE_EXHAUSTED, with a delay
 ├── EngineError          the database answered with an error: our fault, or its state
 │   ├── EngineBusyError      out of reach or out of room for now: try again
 │   └── EngineOwnedError     another process has the data folder
@@ -50,6 +54,26 @@ class ExpressionError(RejectedError):
         self.span = span
         self.fix = fix
         self.text = text
+
+
+class AccessError(TrackerError):
+    """Who asks may not have what is asked for. The answer is the same whether or not it is there."""
+
+
+class UnauthenticatedError(AccessError):
+    """A token is needed, and there is none that is good. Which of its faults it has is not told."""
+
+
+class ForbiddenError(AccessError):
+    """The token's role or project does not allow that."""
+
+
+class LimitedError(AccessError):
+    """A limit of the token or its project is reached; the same may go after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(TrackerError):

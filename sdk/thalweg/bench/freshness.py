@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -37,7 +38,7 @@ def run_freshness(url: str, project: str, points: int, every_s: float = 0.0) -> 
     The request that finds it counts in full. `every_s`: seconds from one to the next, about; they vary, so that points
     do not keep step with what the server does at fixed times.
     """
-    client = ApiClient(url)
+    client = ApiClient(url, os.environ.get("THALWEG_TOKEN"))
     took_ms = []
     with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
         run = thalweg.init(project=project, url=url, spool_dir=Path(folder), system_interval_s=0, tags=["bench"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ def run_ingest(
             if process.wait() != 0:
                 raise ClientError(f"a client ended with exit status {process.returncode}")
     if check:
-        client = ApiClient(url)
+        client = ApiClient(url, os.environ.get("THALWEG_TOKEN"))
         for seed, one in enumerate(done):
             verify(client, project, one.run_id, Frames.of(load.metrics, seed), one.steps)
     logged_s = max(one.logged_s for one in done)

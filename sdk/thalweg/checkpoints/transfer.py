@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from random import Random
 from time import monotonic
@@ -25,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from thalweg.errors import CheckpointError, NotFoundError, ServerError
+from thalweg.tls import https_context
 from thalweg.wire import policy
 
 T = TypeVar("T")
@@ -96,6 +98,7 @@ class Transfer:
         """
         self.stopped = threading.Event()
         self._base_url = base_url
+        self._own = f"{base_url}/" if base_url.startswith("https:") else "\0"
         self._pace = pace
         self._has_answered = has_answered
         self._hurries = hurries
@@ -240,7 +243,7 @@ class Transfer:
     @contextmanager
     def _open(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[HTTPResponse]:
         whole = self._base_url + url if url.startswith("/") else url
-        connection, target, more = _connect(whole)
+        connection, target, more = _connect(whole, https_context() if whole.startswith(self._own) else None)
         with self._lock:
             self._connections.add(connection)
         try:
@@ -317,12 +320,12 @@ def _is_md5(response: HTTPResponse, etag: str) -> bool:
     return bool(_MD5.fullmatch(etag)) and not is_secret and not by_customer
 
 
-def _connect(url: str) -> tuple[HTTPConnection, str, dict[str, str]]:
-    """A connection, what to ask of it, and the headers that a proxy wants."""
+def _connect(url: str, context: ssl.SSLContext | None) -> tuple[HTTPConnection, str, dict[str, str]]:
+    """A connection, what to ask of it, and the headers that a proxy wants. `context` None: as the system believes."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise RefusedError(f"the server named a URL that is none: {url[:_WORDS_MAX_CHARS]!r}")
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    kind = partial(HTTPSConnection, context=context) if parts.scheme == "https" else HTTPConnection
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     given = getproxies().get(parts.scheme, "")
     proxy = urlsplit(given if "://" in given else f"http://{given}")

@@ -24,7 +24,7 @@ from thalweg.sender.transport import RefusedError, RetryLaterError, Stream, Tran
 from thalweg.sender.watch import Ending
 from thalweg.spool import layout
 from thalweg.spool.reader import Damage, SpoolReader
-from thalweg.spool.state import SENDER_COUNTERS, State
+from thalweg.spool.state import COUNTERS, State
 from thalweg.spool.writer import SpoolFullError, SpoolWriter
 from thalweg.version import __version__
 from thalweg.wire import limits, policy
@@ -96,7 +96,8 @@ class Delivery:
             except (RetryLaterError, SpoolFullError, OSError) as error:  # the disk may have room later
                 attempt = 0 if self.state.acked > acked else attempt + 1
                 self._tell("waiting", str(error))
-                await asyncio.sleep(policy.next_delay_ms(attempt, self._random) / 1e3)
+                asked_s = error.after_s if isinstance(error, RetryLaterError) else 0.0
+                await asyncio.sleep(asked_s + policy.next_delay_ms(attempt, self._random) / 1e3)
             except RefusedError as error:
                 self._tell("refused", str(error))
                 raise
@@ -219,7 +220,7 @@ class Delivery:
 
     def _count_rejected(self, word: pb.Rejected) -> None:
         name = pb.Rejected.Reason.Name(word.reason).lower() if word.reason in pb.Rejected.Reason.values() else ""
-        self.state.count(name if name in SENDER_COUNTERS else "rejected_other", max(word.points, 1))
+        self.state.count(name if name in COUNTERS else "rejected_other", max(word.points, 1))
         log.warning("the server rejected a part of batch %d (%s): %s", word.sequence, name, word.message)
 
     def _forget(self, packed: Packed) -> None:

@@ -9,19 +9,24 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
 from thalweg.api_client import ApiClient
-from thalweg.errors import ServerError
+from thalweg.errors import ServerError, SettingError
+from thalweg.tls import TlsFiles, grpc_place
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
 
 
 class RetryLaterError(Exception):
-    """The stream broke or could not be opened; the same may work later."""
+    """The stream broke or could not be opened; the same may work later, as the server says after `after_s`."""
+
+    def __init__(self, message: str, after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class RefusedError(Exception):
@@ -56,10 +61,10 @@ class GrpcTransport:
         override = os.environ.get("THALWEG_GRPC")
         if override:
             return override
-        client = ApiClient(self._url, self._token, timeout_s=policy.DISCOVERY_TIMEOUT_S)
         try:
+            client = ApiClient(self._url, self._token, timeout_s=policy.DISCOVERY_TIMEOUT_S)
             health = await asyncio.to_thread(client.get, "/health")
-        except ServerError as error:
+        except (ServerError, SettingError) as error:
             raise RetryLaterError(str(error)) from error
         address = health.get("grpc") if isinstance(health, dict) else None
         if not isinstance(address, str):
@@ -68,17 +73,34 @@ class GrpcTransport:
 
     @asynccontextmanager
     async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
-        address = await self._address()
-        metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
-        async with grpc.aio.insecure_channel(address, options=policy.CLIENT_OPTIONS) as channel:
+        try:
+            made = open_channel(await self._address())
+        except (SettingError, OSError) as error:  # it may be mended while the training goes on
+            raise RetryLaterError(str(error)) from error
+        async with made as channel:
             stub = ingest_pb2_grpc.IngestStub(channel)  # type: ignore[no-untyped-call]  # generated without types
-            call = stub.Stream(metadata=metadata)
+            call = stub.Stream(metadata=bearer_metadata(self._token))
             stream = _GrpcStream(call)
             try:
                 await stream.hello(hello)
                 yield stream
             finally:
                 call.cancel()
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to host:port, or grpcs://host:port. Raises SettingError, OSError where TLS cannot be set up."""
+    place, is_secure = grpc_place(address)
+    if not is_secure:
+        return grpc.aio.insecure_channel(place, options=policy.CLIENT_OPTIONS)
+    ca, certificate, key = TlsFiles.read(os.environ).contents()
+    credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+    return grpc.aio.secure_channel(place, credentials, options=policy.CLIENT_OPTIONS)
+
+
+def bearer_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """What a call carries to show a token."""
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 _Call = grpc.aio.StreamStreamCall[ingest_pb2.ClientRecords, ingest_pb2.ServerRecords]
@@ -98,7 +120,7 @@ class _GrpcStream:
         try:
             await self._call.write(message)
         except grpc.RpcError as error:
-            raise _reaction(error) from error
+            raise _failure(error) from error
         except asyncio.InvalidStateError as error:  # the call ended meanwhile; its status tells why
             raise await self._ending() from error
 
@@ -106,7 +128,7 @@ class _GrpcStream:
         try:
             answer = await self._call.read()
         except grpc.RpcError as error:
-            raise _reaction(error) from error
+            raise _failure(error) from error
         if not isinstance(answer, ingest_pb2.ServerRecords):  # grpc.aio.EOF
             raise await self._ending()
         kind = answer.WhichOneof("kind")
@@ -116,13 +138,24 @@ class _GrpcStream:
         return word
 
     async def _ending(self) -> RetryLaterError | RefusedError:
-        code = await self._call.code()
-        details = await self._call.details()
-        kind = RefusedError if code.name in policy.FATAL_CODES else RetryLaterError
-        return kind(f"the server ended the stream: {code.name}: {details}")
+        return _reaction(await self._call.code(), await self._call.details(), await self._call.trailing_metadata())
 
 
-def _reaction(error: grpc.RpcError) -> RetryLaterError | RefusedError:
+def _failure(error: grpc.RpcError) -> RetryLaterError | RefusedError:
     assert isinstance(error, grpc.aio.AioRpcError), error
-    kind = RefusedError if error.code().name in policy.FATAL_CODES else RetryLaterError
-    return kind(f"{error.code().name}: {error.details()}")
+    return _reaction(error.code(), error.details(), error.trailing_metadata())
+
+
+def _reaction(code: grpc.StatusCode, details: str | None, metadata: Any) -> RetryLaterError | RefusedError:
+    message = f"the server ended the stream: {code.name}: {details}"
+    if code.name in policy.FATAL_CODES:
+        return RefusedError(message)
+    return RetryLaterError(message, _delay_s(metadata))
+
+
+def _delay_s(metadata: Any) -> float:
+    """The delay that the server asks for, within reason."""
+    for key, value in metadata or ():
+        if key == policy.RETRY_AFTER and isinstance(value, str) and value.isdecimal():
+            return min(float(value), policy.RETRY_AFTER_MOST_MS) / 1e3
+    return 0.0

@@ -61,7 +61,8 @@ SENDER_COUNTERS: Final = (
     "rejected_before_fork",
 )
 LATER_WRITER_COUNTERS: Final = ("dropped_before_fork",)  # step not after the one at which the run's branch began
-COUNTERS: Final = (*WRITER_COUNTERS, *SENDER_COUNTERS, *LATER_WRITER_COUNTERS)
+LATER_SENDER_COUNTERS: Final = ("rejected_limit",)  # the run has the most metrics that its token allows
+COUNTERS: Final = (*WRITER_COUNTERS, *SENDER_COUNTERS, *LATER_WRITER_COUNTERS, *LATER_SENDER_COUNTERS)
 """In the order of the page: others come after these, so that a spool that an older version wrote is read right."""
 _OFFSETS: Final = {name: _COUNTERS_AT + 8 * index for index, name in enumerate(COUNTERS)}
 

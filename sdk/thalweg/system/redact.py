@@ -119,6 +119,7 @@ _TOKEN = re.compile(
     r"|AIza[A-Za-z0-9_-]{35,}"  # Google
     r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_-]{16,}"
     r"|xox[a-z]-[A-Za-z0-9-]{8,}|xapp-[A-Za-z0-9-]{16,}"  # Slack
+    r"|thalweg_[A-Za-z0-9_-]{40,}"  # our own
     r"|npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|dckr_pat_[A-Za-z0-9_-]{16,}|nvapi-[A-Za-z0-9_-]{16,}"
     # The prefixes below end ordinary words (shelf_, risk-), hence the look-behind.
     r"|(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}|(?<![A-Za-z0-9])api_org_[A-Za-z0-9]{16,}"

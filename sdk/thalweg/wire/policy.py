@@ -17,6 +17,11 @@ COUNTERS_S: Final = 1.0
 LOST_AFTER_S: Final = 60.0
 """A writer from which nothing came for this long counts as lost."""
 
+RETRY_AFTER: Final = "retry-after-ms"
+"""Trailing metadata of RESOURCE_EXHAUSTED: so many milliseconds later the same may go."""
+RETRY_AFTER_MOST_MS: Final = 600_000
+"""A sender waits no longer, whatever it is told."""
+
 BACKOFF_FIRST_MS: Final = 200
 BACKOFF_MOST_MS: Final = 15_000
 

@@ -7,24 +7,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
+from thalweg_tracker.access.doors import Doors
 from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.compression import Compression
 from thalweg_tracker.api.deadlines import StreamEnds, TimedEngine, time_limit
 from thalweg_tracker.api.errors import add_handlers
+from thalweg_tracker.api.guard import Guard, SafetyHeaders
 from thalweg_tracker.api.live import make_live_router
 from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.api.objects import make_object_router
 from thalweg_tracker.api.routes import make_router
+from thalweg_tracker.api.tokens import make_token_router
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
+from thalweg_tracker.upkeep.reach import Reach
 
 log = logging.getLogger(__name__)
 
 
-def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None) -> FastAPI:
+def make_api(
+    engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None, doors: Doors
+) -> FastAPI:
     """The application over one engine and the store of checkpoints, if there is one.
 
     `grpc_address`: what senders are told; None where there is no ingest.
@@ -51,14 +58,30 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
         lifespan=open_objects,
     )
     timed = TimedEngine(engine)
-    app.include_router(make_router(timed, objects, version, grpc_address), dependencies=[Depends(time_limit)])
     hub = LiveHub(engine)
-    app.include_router(make_live_router(engine, hub))
-    app.state.live = hub
+    routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate)]
     if isinstance(objects, FileStore):
-        app.include_router(make_object_router(objects))
+        routers.append(make_object_router(objects))
+    reach = Reach(objects, is_narrow=doors.settings.tokens, places=doors.settings.checkpoint_places)
+    timed_router = make_router(timed, reach, version, grpc_address)
+    # What FastAPI makes of routers that are included does not tell which of their routes it leads to.
+    routes = [*app.routes, *timed_router.routes, *(route for router in routers for route in router.routes)]
+    app.include_router(timed_router, dependencies=[Depends(time_limit)])
+    for router in routers:
+        app.include_router(router)
+    app.state.live = hub
     add_handlers(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Compression)
     app.add_middleware(StreamEnds)
+    app.add_middleware(Guard, routes=routes, gate=doors.gate, limiter=doors.limiter, engine=engine)
+    if doors.settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=doors.settings.origins,
+            allow_methods=["*"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "Last-Event-ID"],
+            expose_headers=["ETag", "Retry-After"],
+        )
+    app.add_middleware(SafetyHeaders, is_secure=doors.settings.tls is not None)
     return app

@@ -25,29 +25,30 @@ from thalweg_tracker.checkpoints.state import Checkpoint, KindState, Place
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
-from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query.checkpoint_advice import observe
 from thalweg_tracker.query.checkpoints import NO_TEXTS, Texts, find_steps, read_texts, walk
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
 from thalweg_tracker.upkeep.prune import Order, Pruner
+from thalweg_tracker.upkeep.reach import Reach
 from thalweg_tracker.upkeep.resolve import FileUrl, Found, Resolver, Wish
 from thalweg_tracker.upkeep.verify import Verifier
 
 _Texts = dict[Place, Texts]
 
 
-def add_checkpoints(router: APIRouter, engine: Engine, objects: ObjectStore | None) -> None:
-    """Adds the routes of checkpoints and uploads. `objects` is open on the event loop of the application."""
-    verifier = Verifier(engine, objects)
+def add_checkpoints(router: APIRouter, engine: Engine, reach: Reach) -> None:
+    """Adds the routes of checkpoints and uploads. Its store is open on the event loop of the application."""
+    objects = reach.objects
+    verifier = Verifier(engine, objects, reach=reach)
     _add_list(router, engine)
     _add_resolve(router, engine, Resolver(engine, objects, verifier))
     _add_upkeep(router, engine, verifier, Pruner(engine, objects, verifier))
     add_uploads(router, engine, objects)
 
 
-def latest_checkpoint(engine: Engine, objects: ObjectStore | None) -> Callable[[RunView], float | None]:
+def latest_checkpoint(engine: Engine, reach: Reach) -> Callable[[RunView], float | None]:
     """Finds the step of the latest checkpoint of a view that is really there; for handlers that are no coroutines."""
-    resolver = Resolver(engine, objects, Verifier(engine, objects))
+    resolver = Resolver(engine, reach.objects, Verifier(engine, reach.objects, reach=reach))
     return lambda view: anyio.from_thread.run(resolver.latest_step, view)
 
 
@@ -103,7 +104,7 @@ def _add_resolve(router: APIRouter, engine: Engine, resolver: Resolver) -> None:
         view = await _view(engine, project, run_id, branch)
         wish = Wish(math.inf if step is None else step, kind or "", best or "", mode)
         found = await resolver.find(view, wish, verify=verify)
-        content = await asyncio.to_thread(_resolved, view, found, await resolver.files(found))
+        content = await asyncio.to_thread(_resolved, view, found, await resolver.files(project, found))
         return Response(content, media_type="application/json")
 
 

@@ -48,7 +48,9 @@ class Health(BaseModel):
 
     status: Literal["ok"]
     version: str
-    grpc: str | None = Field(description="host:port of the gRPC ingest; null where this process has none")
+    grpc: str | None = Field(
+        description="host:port of the gRPC ingest, grpcs://host:port if it uses TLS; null where there is none"
+    )
     engine: str
 
 

@@ -19,45 +19,56 @@ from thalweg_tracker.api.checkpoints import add_checkpoints, latest_checkpoint
 from thalweg_tracker.api.encode import ARROW_STREAM, arrow_bytes, from_cursor, series_json, to_cursor
 from thalweg_tracker.api.errors import RESPONSES
 from thalweg_tracker.api.expressions import add_expressions
+from thalweg_tracker.api.guard import grant_of
 from thalweg_tracker.api.lineage import add_lineage, branch_line, lineage_steps
 from thalweg_tracker.api.parameters import Branch, Cursor, Limit, ProjectName, RunName
 from thalweg_tracker.api.questions import ask_series
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
-from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.query import metrics as metric_queries
 from thalweg_tracker.query import runs as run_queries
 from thalweg_tracker.query import series as series_queries
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
+from thalweg_tracker.upkeep.reach import Reach
 
 
-def make_router(engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None) -> APIRouter:
+def make_router(engine: Engine, reach: Reach, version: str, grpc_address: str | None) -> APIRouter:
     """The routes over one engine."""
     router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
     @router.get("/health")
-    async def health() -> models.Health:  # needs no thread: it answers while all of them are busy
+    async def health(request: Request) -> models.Health:  # needs no thread: it answers while all of them are busy
         """Tells that the server is there, and the address of its gRPC ingest."""
-        return models.Health(status="ok", version=version, grpc=grpc_address, engine=engine.describe())
+        grpc = grpc_address and reachable(grpc_address, request.url.hostname)
+        return models.Health(status="ok", version=version, grpc=grpc, engine=engine.describe())
 
     _add_lists(router, engine)
     _add_one_run(router, engine)
     _add_series(router, engine)
     add_expressions(router, engine)
-    add_lineage(router, engine, latest_checkpoint(engine, objects))
-    add_checkpoints(router, engine, objects)
+    add_lineage(router, engine, latest_checkpoint(engine, reach))
+    add_checkpoints(router, engine, reach)
     return router
+
+
+def reachable(address: str, host: str | None) -> str:
+    """An address that the ingest listens on, as one may connect to it: of all interfaces, the one that was asked."""
+    scheme, _, place = address.rpartition("://")
+    name, _, port = place.rpartition(":")
+    if name in ("0.0.0.0", "[::]") and host:  # noqa: S104  # nothing is bound here
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{scheme}://{place}" if scheme else place
 
 
 def _add_lists(router: APIRouter, engine: Engine) -> None:
     """Projects, and the runs of one."""
 
     @router.get("/projects")
-    def projects(limit: Limit = limits.PAGE_DEFAULT, cursor: Cursor = None) -> models.ProjectPage:
-        """Lists projects by name."""
+    def projects(request: Request, limit: Limit = limits.PAGE_DEFAULT, cursor: Cursor = None) -> models.ProjectPage:
+        """Lists projects by name, as far as the token is good for them."""
         after = from_cursor(cursor, (str,))[0] if cursor else ""
-        rows = run_queries.list_projects(engine, after, limit + 1)
+        rows = run_queries.list_projects(engine, after, limit + 1, only=grant_of(request).project)
         page, more = rows[:limit], len(rows) > limit
         following = to_cursor(page[-1]["project"]) if more else None
         return models.ProjectPage(projects=[models.Project(**row) for row in page], next_cursor=following)

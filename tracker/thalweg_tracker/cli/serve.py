@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import click
 
@@ -16,9 +17,10 @@ from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
     DEFAULT_HTTP,
-    Address,
     EmbeddedStore,
+    ServerSettings,
     Store,
+    parse_access,
     parse_address,
     parse_objects,
     parse_store,
@@ -35,14 +37,51 @@ _store = click.option(
     help="ClickHouse servers: clickhouse://user:password@host:9000,host:9000/database",
 )
 _grpc = click.option(
-    "--grpc", "grpc_text", default=DEFAULT_GRPC, show_default=True, help="host:port of the ingest; port 0: any."
+    "--grpc",
+    "grpc_text",
+    envvar="THALWEG_LISTEN_GRPC",
+    default=DEFAULT_GRPC,
+    show_default=True,
+    help="host:port of the ingest; port 0: any.",
 )
 _http = click.option(
-    "--http", "http_text", default=DEFAULT_HTTP, show_default=True, help="host:port of the API; port 0: any."
+    "--http",
+    "http_text",
+    envvar="THALWEG_LISTEN_HTTP",
+    default=DEFAULT_HTTP,
+    show_default=True,
+    help="host:port of the API; port 0: any.",
 )
 _objects = click.option(
     "--objects", help="Where checkpoints go: a folder, or s3://bucket/prefix.  [default: THALWEG_OBJECTS; DATA/objects]"
 )
+_auth = click.option(
+    "--auth",
+    type=click.Choice(["none", "tokens"]),
+    envvar="THALWEG_AUTH",
+    default="none",
+    show_default=True,
+    help="Who may ask: whoever is on this machine, or whoever has a token.",
+)
+_certificate = click.option("--tls-cert", "certificate", envvar="THALWEG_TLS_CERT", help="PEM file: TLS for all ports.")
+_certificate_key = click.option(
+    "--tls-key", "certificate_key", envvar="THALWEG_TLS_KEY", help="PEM file with the key of --tls-cert."
+)
+_client_ca = click.option(
+    "--tls-client-ca", "client_ca", envvar="THALWEG_TLS_CLIENT_CA", help="PEM file: clients must show a certificate."
+)
+_origins = click.option(
+    "--cors-origins", "origins", envvar="THALWEG_CORS_ORIGINS", default="", help="Origins of web pages that may ask."
+)
+
+
+def _access(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of who may come in."""
+    for option in (_client_ca, _certificate_key, _certificate, _auth):
+        command = option(command)
+    return command
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
 _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 
@@ -52,69 +91,77 @@ _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 @_objects
 @_grpc
 @_http
+@_access
+@_origins
 @_json
 @_verbose
-def up(data: str, objects: str | None, grpc_text: str, http_text: str, as_json: bool, verbose: bool) -> None:
+def up(**options: Any) -> None:
     """Serve everything in one process, on the embedded engine.
 
     Example: thalweg up --data ./tracking
     """
-    _run("--data", data, grpc_text, http_text, objects_text=objects, as_json=as_json, verbose=verbose)
+    _run("--data", options["data"], options)
 
 
 @click.command()
 @_store
 @_grpc
+@_access
 @_json
 @_verbose
-def ingest(store: str, grpc_text: str, as_json: bool, verbose: bool) -> None:
+def ingest(**options: Any) -> None:
     """Take records in, into ClickHouse servers. Run `thalweg migrate` once before.
 
     Example: thalweg ingest --store clickhouse://localhost:9000/thalweg
     """
-    _run("--store", store, grpc_text, None, as_json=as_json, verbose=verbose)
+    _run("--store", options["store"], options)
 
 
 @click.command()
 @_store
 @_objects
 @_http
+@_access
+@_origins
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
 @_json
 @_verbose
-def api(store: str, objects: str | None, http_text: str, told: str, as_json: bool, verbose: bool) -> None:
+def api(**options: Any) -> None:
     """Answer queries over HTTP, from ClickHouse servers.
 
     Example: thalweg api --store clickhouse://localhost:9000/thalweg --ingest 127.0.0.1:7411
     """
-    _run("--store", store, None, http_text, told, objects_text=objects, as_json=as_json, verbose=verbose)
+    _run("--store", options["store"], options)
 
 
-def _run(
-    key: str,
-    store_text: str,
-    grpc_text: str | None,
-    http_text: str | None,
-    told: str | None = None,
-    *,
-    objects_text: str | None = None,
-    as_json: bool,
-    verbose: bool,
-) -> None:
+def _run(key: str, store_text: str, options: Mapping[str, Any]) -> None:
+    """Serves what the options of a command say. `key`: the option that names the store."""
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.DEBUG if options["verbose"] else logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     for noisy in ("aiobotocore", "asyncio", "botocore", "grpc", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    as_json, grpc_text, http_text = options["as_json"], options.get("grpc_text"), options.get("http_text")
     try:
         store = _role_store(key, store_text)
-        grpc_address = parse_address("--grpc", grpc_text) if grpc_text else None
-        http_address = parse_address("--http", http_text) if http_text else None
-        objects = parse_objects("--objects", objects_text, os.environ, store) if http_address else None
-        on_ready = _say_ready_json if as_json else _say_ready
-        asyncio.run(serve(store, objects, grpc_address, http_address, told, on_ready))
+        settings = ServerSettings(
+            store,
+            grpc=parse_address("--grpc", grpc_text) if grpc_text else None,
+            http=parse_address("--http", http_text) if http_text else None,
+            told=options.get("told"),
+            objects=parse_objects("--objects", options["objects"], os.environ, store) if http_text else None,
+            access=parse_access(
+                os.environ,
+                auth=options["auth"],
+                certificate=options["certificate"],
+                key=options["certificate_key"],
+                client_ca=options["client_ca"],
+                origins=options.get("origins", ""),
+            ),
+        )
+        asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
     except TrackerError as error:
         _fail(error)
     if not as_json:
@@ -134,24 +181,23 @@ def _role_store(key: str, text: str) -> Store:
 
 
 def _say_ready(serving: Serving) -> None:
-    def line(what: str, address: Address | None, scheme: str = "") -> str:
-        return f"  {what:<8}{scheme}{address}\n" if address else ""
+    def line(what: str, place: object) -> str:
+        return f"  {what:<8}{place}\n" if place else ""
 
     print(
         "thalweg is up\n"
-        + line("http", serving.http, "http://")
+        + line("http", serving.url)
         + line("grpc", serving.grpc)
-        + f"  data    {serving.engine}\n"
-        + (f"  docs    http://{serving.http}/docs\n" if serving.http else "")
+        + line("data", serving.engine)
+        + line("docs", serving.url and f"{serving.url}/docs")
         + "Ctrl-C stops it.",
         flush=True,
     )
 
 
 def _say_ready_json(serving: Serving) -> None:
-    http = f"http://{serving.http}" if serving.http else None
     grpc = str(serving.grpc) if serving.grpc else None
-    print(json.dumps({"http": http, "grpc": grpc, "engine": serving.engine, "pid": os.getpid()}), flush=True)
+    print(json.dumps({"http": serving.url, "grpc": grpc, "engine": serving.engine, "pid": os.getpid()}), flush=True)
 
 
 def _fail(error: TrackerError) -> NoReturn:

@@ -6,9 +6,8 @@ What is wrong is refused with a reason and a count; what is right in the same ba
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -201,16 +200,17 @@ class StreamDecoder:
             self._take_event(event, decoded)
         return decoded
 
-    def refuse_names(self, refused: Mapping[int, str], decoded: Decoded) -> None:
-        """Takes metrics out of this stream's schemas and of a batch: another name has their key."""
+    def refuse_names(
+        self, refused: Collection[int], decoded: Decoded, reason: pb.Rejected.Reason.ValueType, message: str
+    ) -> None:
+        """Takes metrics, given by their keys, out of this stream's schemas and of a batch."""
         self._schemas = {number: schema.without(refused) for number, schema in self._schemas.items()}
-        others = ", ".join(map(repr, islice(refused.values(), 3)))
         for at, block in enumerate(decoded.blocks):
             smaller = replace(block, schema=block.schema.without(refused))
             lost = block.points - smaller.points
             if lost:
                 decoded.blocks[at] = smaller
-                decoded.refuse(pb.Rejected.REJECTED_COLLISION, lost, f"these names have the same key as {others}")
+                decoded.refuse(reason, lost, message)
 
     def _take_schema(self, schema: pb.Schema, decoded: Decoded) -> None:
         """Remembers a schema with its good names. Raises RejectedError past the limit of a stream."""

@@ -6,7 +6,7 @@ Remembers what it has registered, so that known names cost a set look-up. Thread
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,11 +30,22 @@ _LOOKUP_SIZE: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Names, with their keys, of a run's metrics."""
+    """Names, with their keys, of a run's metrics. `most`: how many the run may have, 0: any."""
 
     project: str
     run: RunKey
     names: list[tuple[int, str]]
+    most: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What became of names: the keys of those that were refused."""
+
+    taken: Mapping[int, str]
+    """Keys that another name has, which it is."""
+    too_many: Collection[int]
+    """Keys of names for which the run has no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,21 @@ class Placed:
 
     writer: Writer
     committed: int
+
+
+@dataclass(slots=True)
+class _Room:
+    """The metrics of a run that may have so many."""
+
+    metrics: set[int]
+    most: float
+
+    def take(self, key: int) -> bool:
+        """Whether it has the metric, or there is room for it."""
+        if key not in self.metrics and len(self.metrics) >= self.most:
+            return False
+        self.metrics.add(key)
+        return True
 
 
 class Registry:
@@ -61,23 +87,26 @@ class Registry:
         known, of_runs = self._names, self._of_runs
         return [pair for pair in names if known.get((project, pair[0])) != pair[1] or (run, pair[0]) not in of_runs]
 
-    def register_names(self, project: str, run: RunKey, names: list[tuple[int, str]]) -> Mapping[int, str]:
+    def register_names(self, project: str, run: RunKey, names: list[tuple[int, str]]) -> Named:
         """One of `register_all`."""
         return self.register_all([Naming(project, run, names)])[0]
 
-    def register_all(self, namings: Sequence[Naming]) -> list[Mapping[int, str]]:
-        """Makes names of runs' metrics permanent, together. Returns for each the refused: key -> the name that has it.
-
-        Raises EngineError.
-        """
+    def register_all(self, namings: Sequence[Naming]) -> list[Named]:
+        """Makes names of runs' metrics permanent, together. Raises EngineError."""
         with self._lock:
             named = self._named(namings)
             fresh: dict[tuple[str, int], str] = {}
             own: dict[tuple[RunKey, int], str] = {}
-            every: list[Mapping[int, str]] = []
+            every: list[Named] = []
+            rooms = self._rooms(namings)
             for one in namings:
                 refused: dict[int, str] = {}
+                too_many: set[int] = set()
+                room = rooms.get(one.run)
                 for key, name in one.names:
+                    if room is not None and not room.take(key):
+                        too_many.add(key)
+                        continue
                     if (one.project, key) not in named:
                         fresh[one.project, key] = named[one.project, key] = name
                     has = named[one.project, key]
@@ -85,7 +114,7 @@ class Registry:
                         refused[key] = has
                     elif (one.run, key) not in self._of_runs:
                         own[one.run, key] = name
-                every.append(refused)
+                every.append(Named(refused, too_many))
             if fresh:
                 rows = [{"project": project, "metric": key, "name": name} for (project, key), name in fresh.items()]
                 self._engine.insert("metric_names", pa.Table.from_pylist(rows, schema=_NAMES))
@@ -99,6 +128,16 @@ class Registry:
             self._names.update(named)
             self._of_runs.update(own)
             return every
+
+    def _rooms(self, namings: Sequence[Naming]) -> dict[RunKey, _Room]:
+        """Of runs that may not have any number of metrics, which they have and may have."""
+        most = {one.run: one.most for one in namings if one.most}
+        if not most:
+            return {}
+        found: dict[RunKey, set[int]] = {run: set() for run in most}
+        for row in self._engine.query(load("metrics_of_runs"), {"runs": list(most)}).to_pylist():
+            found[row["run"]].update(row["metrics"])
+        return {run: _Room(found[run], most[run]) for run in most}
 
     def _named(self, namings: Sequence[Naming]) -> dict[tuple[str, int], str]:
         """The names that keys of these have already."""

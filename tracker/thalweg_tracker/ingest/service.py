@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import grpc
@@ -14,14 +17,16 @@ import grpc
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
-from thalweg_tracker.errors import EngineError, RejectedError, SettingError
+from thalweg_tracker.access.doors import Doors
+from thalweg_tracker.access.grants import Grant, Role
+from thalweg_tracker.errors import AccessError, EngineError, ForbiddenError, LimitedError, RejectedError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import Decoded, Greeting, StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews
 from thalweg_tracker.ingest.gather import Gather
-from thalweg_tracker.ingest.registry import Naming, Placed, Registry
+from thalweg_tracker.ingest.registry import Named, Naming, Placed, Registry
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.settings import Address
+from thalweg_tracker.model.settings import Address, TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +52,11 @@ class _Answer:
 class IngestService(ingest_pb2_grpc.IngestServicer):
     """Serves `Ingest.Stream`."""
 
-    def __init__(self, registry: Registry, committer: Committer) -> None:
+    def __init__(self, registry: Registry, committer: Committer, doors: Doors) -> None:
         self._registry = registry
+        self._gate, self._limiter = doors.gate, doors.limiter
         self._place: Gather[Greeting, Placed] = Gather(self._place_all, limits.GREETINGS_AT_ONCE)
-        self._name: Gather[Naming, Mapping[int, str]] = Gather(registry.register_all, limits.GREETINGS_AT_ONCE)
+        self._name: Gather[Naming, Named] = Gather(registry.register_all, limits.GREETINGS_AT_ONCE)
         self._committer = committer
         self._intakes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -69,7 +75,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     ) -> AsyncIterator[ingest_pb2.ServerRecords]:
         """Answers each batch in order, after its commit."""
         answers: asyncio.Queue[_Answer | None] = asyncio.Queue(limits.UNACKED_BATCHES_PER_STREAM)
-        intake = asyncio.create_task(self._take_in(requests, answers))
+        intake = asyncio.create_task(self._take_in(requests, answers, _authorization(context)))
         self._intakes.add(intake)
         try:
             while (answer := await answers.get()) is not None:
@@ -83,6 +89,8 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             again = error.code == "too_many_names"
             code = grpc.StatusCode.RESOURCE_EXHAUSTED if again else grpc.StatusCode.INVALID_ARGUMENT
             await context.abort(code, error.message)
+        except AccessError as error:
+            await _refuse(context, error)
         except _StoppingError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         except EngineError as error:
@@ -93,13 +101,18 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             await asyncio.gather(intake, return_exceptions=True)
 
     async def _take_in(
-        self, requests: AsyncIterator[ingest_pb2.ClientRecords], answers: asyncio.Queue[_Answer | None]
+        self,
+        requests: AsyncIterator[ingest_pb2.ClientRecords],
+        answers: asyncio.Queue[_Answer | None],
+        authorization: str | None,
     ) -> None:
         """Reads the stream as fast as the committer takes it, and queues what must be answered. None ends the queue."""
         try:
             if self._is_stopping:
                 raise _StoppingError
-            await self._read(requests, answers)
+            grant = await self._gate.admit(authorization)
+            with ExitStack() as places:
+                await self._read(requests, answers, grant, places)
         except asyncio.CancelledError:
             if not self._is_stopping:
                 raise  # the stream is gone: nobody takes an answer
@@ -111,7 +124,11 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         await answers.put(None)
 
     async def _read(
-        self, requests: AsyncIterator[ingest_pb2.ClientRecords], answers: asyncio.Queue[_Answer | None]
+        self,
+        requests: AsyncIterator[ingest_pb2.ClientRecords],
+        answers: asyncio.Queue[_Answer | None],
+        grant: Grant,
+        places: ExitStack,
     ) -> None:
         decoder: StreamDecoder | None = None
         async for request in requests:
@@ -119,14 +136,22 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             if decoder is None:
                 if kind != "hello":
                     raise RejectedError("no_hello", "cannot take records: the first message must be Hello")
-                decoder = await self._greet(request.hello)
+                greeting = decode_hello(request.hello)
+                if not grant.allows(Role.WRITE, greeting.project):
+                    raise ForbiddenError(f"this token may not write to a project {greeting.project!r}, if there is one")
+                places.enter_context(self._limiter.stream(grant, greeting.project))
+                decoder = await self._greet(greeting, request.hello.acknowledged)
             elif kind == "batch":
-                await self._take_batch(decoder, request.batch, answers)
+                await self._gate.check(grant)
+                pause_s = self._limiter.points(grant, decoder.writer.project, _points_of(request.batch))
+                await self._take_batch(decoder, request.batch, answers, grant)
+                if pause_s:  # meanwhile nothing more is read: the sender waits, and its records with it
+                    await asyncio.sleep(pause_s)
             else:
                 raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
 
-    async def _greet(self, hello: pb.Hello) -> StreamDecoder:
-        placed = await self._place(decode_hello(hello))
+    async def _greet(self, greeting: Greeting, acknowledged: int) -> StreamDecoder:
+        placed = await self._place(greeting)
         writer = placed.writer
         log.info(
             "writer %s of run %s/%s (branch %d, rank %d) is here",
@@ -136,30 +161,53 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             writer.branch,
             writer.rank,
         )
-        return StreamDecoder(writer, begins_after=hello.acknowledged, committed=placed.committed)
+        return StreamDecoder(writer, begins_after=acknowledged, committed=placed.committed)
 
     async def _take_batch(
-        self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
+        self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None], grant: Grant
     ) -> None:
         is_short = batch.ByteSize() < _DECODE_HERE_BYTES
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:
-            await self._register(decoder, decoded)
+            await self._register(decoder, decoded, self._limiter.limit("metrics_per_run", grant))
         seen_us = time.time_ns() // 1000
         news = WriterNews(decoder.writer, decoded.events, _counters(batch), seen_us, batch.sequence, *decoded.span)
         done = await self._committer.submit(decoded.blocks, news)
         ack = pb.Ack(writer=decoder.writer.writer_id, sequence=batch.sequence)
         await answers.put(_Answer(decoded.rejected.values(), ack, done))
 
-    async def _register(self, decoder: StreamDecoder, decoded: Decoded) -> None:
-        """Registers new names before the first point that uses them is committed."""
+    async def _register(self, decoder: StreamDecoder, decoded: Decoded, most: float) -> None:
+        """Registers new names before the first point that uses them is committed. `most`: metrics of a run; 0: any."""
         writer = decoder.writer
         unknown = self._registry.unknown_names(writer.project, writer.run, decoded.new_names)
         if not unknown:
             return
-        refused = await self._name(Naming(writer.project, writer.run, unknown))
-        if refused:
-            decoder.refuse_names(refused, decoded)
+        named = await self._name(Naming(writer.project, writer.run, unknown, most))
+        if named.taken:
+            others = ", ".join(map(repr, islice(named.taken.values(), 3)))
+            why = f"these names have the same key as {others}"
+            decoder.refuse_names(named.taken, decoded, pb.Rejected.REJECTED_COLLISION, why)
+        if named.too_many:
+            why = f"the run has {most:g} metrics, the most that it may have"
+            decoder.refuse_names(named.too_many, decoded, pb.Rejected.REJECTED_LIMIT, why)
+
+
+def _authorization(context: _Context) -> str | None:
+    """The `authorization` of a call. Several are none."""
+    found = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    return found[0] if len(found) == 1 and isinstance(found[0], str) else None
+
+
+def _points_of(batch: pb.Batch) -> int:
+    return sum(len(group.values) for group in batch.frames) // 8
+
+
+async def _refuse(context: _Context, error: AccessError) -> None:
+    if isinstance(error, LimitedError):
+        context.set_trailing_metadata(((policy.RETRY_AFTER, str(math.ceil(error.retry_after_s * 1e3))),))
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+    is_known = isinstance(error, ForbiddenError)
+    await context.abort(grpc.StatusCode.PERMISSION_DENIED if is_known else grpc.StatusCode.UNAUTHENTICATED, str(error))
 
 
 def _counters(batch: pb.Batch) -> dict[str, int]:
@@ -167,13 +215,23 @@ def _counters(batch: pb.Batch) -> dict[str, int]:
     return {c.reason: c.points for c in batch.counters[:_COUNTERS_MAX] if c.reason.isascii() and len(c.reason) <= 64}
 
 
-async def start_grpc(service: IngestService, address: Address) -> tuple[grpc.aio.Server, Address]:
+async def start_grpc(
+    service: IngestService, address: Address, tls: TlsFiles | None = None
+) -> tuple[grpc.aio.Server, Address]:
     """A started server and the address that it listens on. Raises SettingError if it cannot."""
     server = grpc.aio.server(options=policy.SERVER_OPTIONS)
     ingest_pb2_grpc.add_IngestServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     try:
-        port = server.add_insecure_port(str(address))
+        port = (
+            server.add_secure_port(str(address), _credentials(tls)) if tls else server.add_insecure_port(str(address))
+        )
     except RuntimeError as error:
         raise SettingError("--grpc", str(address), "an address that is free") from error
     await server.start()
     return server, Address(address.host, port)
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)

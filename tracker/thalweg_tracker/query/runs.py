@@ -64,9 +64,10 @@ class RunDetails:
     last_step: float | None
 
 
-def list_projects(engine: Engine, after: str, limit: int) -> list[dict[str, Any]]:
-    """Projects by name: project, runs, last_created_at."""
-    found = engine.query(load("projects"), {"after": after, "limit": limit}, limits.QUERY_TIMEOUT_S)
+def list_projects(engine: Engine, after: str, limit: int, *, only: str | None = None) -> list[dict[str, Any]]:
+    """Projects by name: project, runs, last_created_at. `only`: none but this one."""
+    where: Parameters = {"after": after, "limit": limit, "only": only or ""}
+    found = engine.query(load("projects"), where, limits.QUERY_TIMEOUT_S)
     rows: list[dict[str, Any]] = rows_of(found)
     return rows
 

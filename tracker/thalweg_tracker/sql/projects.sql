@@ -1,4 +1,4 @@
--- Projects after `after`, by name, with the number of their runs.
+-- Projects after `after`, by name, with the number of their runs; if `only` is not empty, that one alone.
 SELECT
     project,
     uniqExact(run_id) AS runs,
@@ -7,7 +7,7 @@ FROM
 (
     SELECT project, run_id, min(created_at) AS created_at
     FROM branches
-    WHERE project > {after:String}
+    WHERE project > {after:String} AND ({only:String} = '' OR project = {only:String})
     GROUP BY project, run_id
 )
 GROUP BY project

@@ -105,11 +105,12 @@ class Resolver:
         told = read_told(self._engine, view.project, checkpoint.place)
         return contents_of(self._objects, view, checkpoint, told.manifests), told.texts
 
-    async def files(self, of: Found) -> list[FileUrl]:
+    async def files(self, project: str, of: Found) -> list[FileUrl]:
         """Its files with URLs to get them from. Raises RejectedError "too_many_files", ObjectStoreError."""
         found: list[FileUrl] = []
         for (kind, shard), content in sorted(of.contents.items()):
-            files = await listed(self._objects, content, FILES_MAX + 1)
+            objects = self._objects if self._verifier.reach.allows(project, content.word.uri) else None
+            files = await listed(objects, content, FILES_MAX + 1)
             if len(found) + len(files) > FILES_MAX:
                 raise RejectedError(
                     "too_many_files",
@@ -119,13 +120,12 @@ class Resolver:
             for at, file in enumerate(files):
                 if at % URLS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-                found.append(FileUrl(kind, shard, file, await self._url(file.uri)))
+                found.append(FileUrl(kind, shard, file, await _url(objects, file.uri)))
         return found
 
-    async def _url(self, uri: str) -> str | None:
-        if self._objects is None or not self._objects.downloadable(uri):
-            return None
-        return await self._objects.presign_get(uri)
+
+async def _url(objects: ObjectStore | None, uri: str) -> str | None:
+    return None if objects is None or not objects.downloadable(uri) else await objects.presign_get(uri)
 
 
 def _candidates(engine: Engine, view: RunView, wish: Wish) -> Iterator[Checkpoint]:

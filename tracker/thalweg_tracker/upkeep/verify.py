@@ -25,6 +25,7 @@ from thalweg_tracker.objects.contract import ObjectInfo, ObjectStore
 from thalweg_tracker.objects.keys import canonical
 from thalweg_tracker.query.lineage import RunView
 from thalweg_tracker.upkeep.contents import Content, Contents, StoredFile, read_contents
+from thalweg_tracker.upkeep.reach import OUTSIDE, Reach
 
 T = TypeVar("T")
 
@@ -73,10 +74,16 @@ class Verifier:
     """Looks at objects. `objects` None: this server has no store, so all is unchecked."""
 
     def __init__(
-        self, engine: Engine, objects: ObjectStore | None, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        engine: Engine,
+        objects: ObjectStore | None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        *,
+        reach: Reach | None = None,
     ) -> None:
         self._engine = engine
         self._objects = objects
+        self.reach = reach or Reach(objects)
         self._now_us = now_us
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -125,12 +132,15 @@ class Verifier:
             contents = await asyncio.to_thread(read_contents, self._engine, self._objects, view, checkpoint)
         listings = _Listings(self._objects, self._places) if self._objects else None
         return await _all(
-            self._look_at_shard(part, contents[part.word.kind, part.word.shard], listings) for part in checkpoint.parts
+            self._look_at_shard(view.project, part, contents[part.word.kind, part.word.shard], listings)
+            for part in checkpoint.parts
         )
 
-    async def _look_at_shard(self, part: Shard, content: Content, listings: _Listings | None) -> Shard:
+    async def _look_at_shard(self, project: str, part: Shard, content: Content, listings: _Listings | None) -> Shard:
         if not part.word.is_durable or (part.check is not None and part.check.state == "deleted"):
             return part
+        if not self.reach.allows(project, part.word.uri):
+            return Shard(part.word, self._check(part, _Found("unchecked", OUTSIDE)))
         found = await self._find(part.word, content, listings)
         if found.state == "missing" and found.size_bytes == 0 and self._is_elsewhere(part):
             found = _Found("unchecked", f"{found.detail}: it is not on the server's host, or gone")

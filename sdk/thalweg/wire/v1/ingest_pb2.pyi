@@ -10,7 +10,10 @@ again and continues after the last acknowledged sequence. Back-pressure is HTTP/
 
 Status codes: UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNKNOWN and
 CANCELLED may be retried with back-off; INVALID_ARGUMENT, FAILED_PRECONDITION, UNAUTHENTICATED,
-PERMISSION_DENIED and UNIMPLEMENTED will not get better by themselves.
+PERMISSION_DENIED and UNIMPLEMENTED will not get better by themselves. RESOURCE_EXHAUSTED names a delay in its
+trailing metadata where it knows one: `retry-after-ms`, a whole number.
+
+Where the server asks for tokens, the call carries one in its metadata: `authorization: Bearer TOKEN`.
 """
 
 import builtins

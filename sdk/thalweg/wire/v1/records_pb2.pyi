@@ -620,6 +620,8 @@ class Rejected(google.protobuf.message.Message):
         """An attribute or event is malformed."""
         REJECTED_BEFORE_FORK: Rejected._Reason.ValueType  # 8
         """A step is not after the one at which the run's branch began: there its history is another's."""
+        REJECTED_LIMIT: Rejected._Reason.ValueType  # 9
+        """The run has as many metrics as its token or project may; others go on."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why. Also the name of a counter, in lower case."""
@@ -641,6 +643,8 @@ class Rejected(google.protobuf.message.Message):
     """An attribute or event is malformed."""
     REJECTED_BEFORE_FORK: Rejected.Reason.ValueType  # 8
     """A step is not after the one at which the run's branch began: there its history is another's."""
+    REJECTED_LIMIT: Rejected.Reason.ValueType  # 9
+    """The run has as many metrics as its token or project may; others go on."""
 
     SEQUENCE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int

@@ -212,6 +212,7 @@ _known_tokens = st.one_of(
     _token("github_pat_", _ALPHANUMERIC + "_", 82),
     _token("sk-", _ALPHANUMERIC, 48),
     _token("sk-proj-", _ALPHANUMERIC + "_-", 60),
+    _token("thalweg_", _ALPHANUMERIC + "_-", 43),
     _token("xoxb-", string.digits + "-", 40),
     st.binary(min_size=12, max_size=60).map(_jwt),
 )

@@ -33,8 +33,8 @@ def thalweg(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("up", "--http", "0.0.0.0:7412"), "without authentication"),
-        (("up", "--grpc", "192.168.1.1:7411"), "without authentication"),
+        (("up", "--http", "0.0.0.0:7412"), "or --auth tokens"),
+        (("up", "--grpc", "192.168.1.1:7411"), "or --auth tokens"),
         (("up", "--grpc", "nonsense"), "--grpc='nonsense': wanted host:port"),
         (("up", "--data", f"clickhouse://u:{SECRET}@h/d"), "a folder"),
         (("ingest",), "--store"),

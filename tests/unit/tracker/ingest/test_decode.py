@@ -253,7 +253,7 @@ def test_names_refused_by_the_registry_leave_the_stream() -> None:
     stream = decoder()
     batch = wire.batch(1, ["a", "b"], [1, 2], [[1, 2], [3, 4]])
     decoded = stream.decode(batch)
-    stream.refuse_names({metric_key("a"): "other"}, decoded)
+    stream.refuse_names({metric_key("a")}, decoded, R.REJECTED_COLLISION, "it is that of 'other'")
     assert (decoded.points, reasons(decoded)) == (2, {R.REJECTED_COLLISION: 2})
     assert "'other'" in decoded.rejected[R.REJECTED_COLLISION].message
     later = stream.decode(pb.Batch(frames=[GOOD]))

@@ -18,13 +18,14 @@ from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.errors import EngineBusyError, RejectedError
 from thalweg_tracker.ingest.decode import StreamDecoder, decode_hello
 from thalweg_tracker.ingest.events import WriterNews, writer_rows
-from thalweg_tracker.ingest.registry import Registry
+from thalweg_tracker.ingest.registry import Named, Naming, Registry
 from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model.keys import metric_key, run_key
 from thalweg_tracker.model.settings import EmbeddedStore
 from thalweg_tracker.runs.branches import Branches
 from thalweg_tracker.runs.store import BRANCHES, greeted_row, load_known
 
+NOTHING = Named({}, set())
 NO_NAMES = pa.table({"metric": pa.array([], pa.uint64()), "name": pa.array([], pa.string())})
 
 
@@ -43,7 +44,7 @@ def pairs(*names: str) -> list[tuple[int, str]]:
 
 def test_names_are_permanent_before_the_call_returns(engine: Engine) -> None:
     """Another server finds them; a project's names are its own."""
-    assert Registry(engine).register_names("perm", 7, pairs("a", "b'\\")) == {}
+    assert Registry(engine).register_names("perm", 7, pairs("a", "b'\\")) == NOTHING
     for names in ("metric_names WHERE project = 'perm'", "run_metrics WHERE run = 7"):
         rows = engine.query(f"SELECT name FROM {names} ORDER BY name")
         assert rows["name"].to_pylist() == ["a", "b'\\"]
@@ -54,7 +55,7 @@ def test_a_name_is_registered_for_each_run(engine: Engine) -> None:
     registry = Registry(engine)
     registry.register_names("each", 1, [(5, "x")])
     assert registry.unknown_names("each", 2, [(5, "x")]) == [(5, "x")]
-    assert registry.register_names("each", 2, [(5, "other"), (6, "y")]) == {5: "x"}
+    assert registry.register_names("each", 2, [(5, "other"), (6, "y")]) == Named({5: "x"}, set())
     rows = engine.query("SELECT run, name FROM run_metrics WHERE run IN (1, 2) AND metric IN (5, 6) ORDER BY run, name")
     assert rows.to_pylist() == [{"run": 1, "name": "x"}, {"run": 2, "name": "y"}]
 
@@ -62,13 +63,13 @@ def test_a_name_is_registered_for_each_run(engine: Engine) -> None:
 def test_the_second_name_of_a_key_is_refused(engine: Engine) -> None:
     """The name that is there keeps the key: in the database, in memory, and within one call."""
     first = Registry(engine)
-    assert first.register_names("clash", 7, [(1, "old")]) == {}
+    assert first.register_names("clash", 7, [(1, "old")]) == NOTHING
     for registry in (first, Registry(engine)):
-        assert registry.register_names("clash", 7, [(1, "new"), *pairs("fine")]) == {1: "old"}
+        assert registry.register_names("clash", 7, [(1, "new"), *pairs("fine")]) == Named({1: "old"}, set())
         assert registry.unknown_names("clash", 7, pairs("fine")) == []
         assert registry.unknown_names("clash", 7, [(1, "new")]) == [(1, "new")]
-    assert first.register_names("clash", 7, [(2, "one"), (2, "two")]) == {2: "one"}
-    assert first.register_names("other project", 7, [(1, "new")]) == {}
+    assert first.register_names("clash", 7, [(2, "one"), (2, "two")]) == Named({2: "one"}, set())
+    assert first.register_names("other project", 7, [(1, "new")]) == NOTHING
 
 
 def test_known_names_are_not_looked_up_again() -> None:
@@ -84,6 +85,18 @@ def test_known_names_are_not_looked_up_again() -> None:
     assert len(engine.queries) == 1
 
 
+def test_a_run_has_no_more_metrics_than_it_may(engine: Engine) -> None:
+    """Those that it has go on, whoever registers them; another run has room of its own, and so has a greater limit."""
+    registry = Registry(engine)
+    (first,) = registry.register_all([Naming("most", 901, pairs("a", "b", "c"), 2)])
+    assert first == Named({}, {metric_key("c")})
+    again = Registry(engine)
+    both = again.register_all([Naming("most", 901, pairs("c", "b", "a"), 2), Naming("most", 902, pairs("c"), 2)])
+    assert both == [Named({}, {metric_key("c")}), NOTHING]
+    assert again.register_all([Naming("most", 901, pairs("c"), 3)]) == [NOTHING]
+    assert again.register_all([Naming("most", 901, pairs("d", "e"))]) == [NOTHING]
+
+
 @pytest.mark.parametrize("table", ["metric_names", "run_metrics"])
 def test_a_failed_registration_is_not_remembered(table: str) -> None:
     """The names go through again with the next batch."""
@@ -92,7 +105,7 @@ def test_a_failed_registration_is_not_remembered(table: str) -> None:
     with pytest.raises(EngineBusyError):
         registry.register_names("p", 7, pairs("a"))
     assert registry.unknown_names("p", 7, pairs("a")) == pairs("a")
-    assert registry.register_names("p", 7, pairs("a")) == {}
+    assert registry.register_names("p", 7, pairs("a")) == NOTHING
 
 
 def test_a_run_whose_key_is_taken_is_refused(engine: Engine) -> None:

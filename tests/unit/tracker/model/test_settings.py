@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from thalweg_tracker.errors import SettingError
-from thalweg_tracker.model.settings import Address, EmbeddedStore, ServerStore, parse_address, parse_store
+from thalweg_tracker.model.settings import (
+    AccessSettings,
+    Address,
+    EmbeddedStore,
+    LimitSettings,
+    ServerSettings,
+    ServerStore,
+    check_exposure,
+    parse_access,
+    parse_address,
+    parse_store,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,11 +47,72 @@ def test_what_is_no_address(text: str) -> None:
         parse_address("--http", text)
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0:7411", "192.168.0.1:80", "[::]:80", "example.org:80", "8.8.8.8:0"])
-def test_a_network_address_is_refused(text: str) -> None:
-    """Without authentication the server listens on loopback alone, and says why."""
-    with pytest.raises(SettingError, match="without authentication"):
-        parse_address("--grpc", text)
+NETWORK = ["0.0.0.0:7411", "192.168.0.1:80", "[::]:80", "example.org:80", "8.8.8.8:0"]
+DATA = EmbeddedStore(Path("/data"))
+
+
+@pytest.mark.parametrize("text", NETWORK)
+@pytest.mark.parametrize("role", ["grpc", "http"])
+def test_a_network_is_served_with_tokens_only(text: str, role: str) -> None:
+    """What is wanted instead is told, with the option that it is about."""
+    settings = ServerSettings(DATA, **{role: parse_address(f"--{role}", text)})
+    with pytest.raises(SettingError, match=f"--{role}=.*or --auth tokens"):
+        check_exposure(settings)
+    check_exposure(replace(settings, access=AccessSettings(tokens=True)))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:1", "localhost:1", "[::1]:1"])
+def test_this_machine_is_served_without(text: str) -> None:
+    """As a person alone wants it."""
+    check_exposure(ServerSettings(DATA, grpc=parse_address("--grpc", text), http=parse_address("--http", text)))
+
+
+def test_the_first_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    """It is long enough, and is shown nowhere."""
+    token = "t" * 32
+    (tmp_path / "token").write_text(f"{token}\n")
+    for environ in ({"THALWEG_ADMIN_TOKEN": token}, {"THALWEG_ADMIN_TOKEN_FILE": str(tmp_path / "token")}):
+        access = parse_access(environ, auth="tokens")
+        assert (access.initial, access.tokens) == (token, True)
+        assert token not in repr(ServerSettings(DATA, access=access))
+    assert parse_access({}, auth="none") == AccessSettings()
+    for bad in ("secret" + "s" * 20, "tab\t" + "x" * 40):
+        with pytest.raises(SettingError, match="at least 32 random letters") as caught:
+            parse_access({"THALWEG_ADMIN_TOKEN": bad}, auth="tokens")
+        assert bad not in str(caught.value)
+    with pytest.raises(SettingError, match="a file that can be read"):
+        parse_access({"THALWEG_ADMIN_TOKEN_FILE": str(tmp_path / "none")}, auth="tokens")
+
+
+@pytest.mark.parametrize(
+    ("environ", "origins", "told"),
+    [
+        ({"THALWEG_LIMIT_STREAMS": "-1"}, "", "THALWEG_LIMIT_STREAMS='-1'"),
+        ({"THALWEG_LIMIT_POINTS_PER_S": "many"}, "", "a number, 0 or more"),
+        ({"THALWEG_LIMIT_REQUESTS_PER_S": "inf"}, "", "a number, 0 or more"),
+        ({"THALWEG_CHECKPOINT_PLACES": "s3://bucket"}, "", "folders such as"),
+        ({"THALWEG_CHECKPOINT_PLACES": "http://169.254.169.254/"}, "", "folders such as"),
+        ({"THALWEG_CHECKPOINT_PLACES": "file:///a/../b/"}, "", "folders such as"),
+        ({}, "*", "origins such as"),
+        ({}, "https://a.example, ftp://b", "'ftp://b'"),
+    ],
+)
+def test_settings_of_access_that_are_none(environ: dict[str, str], origins: str, told: str) -> None:
+    """Each is told with its name and what it should be."""
+    with pytest.raises(SettingError, match=re.escape(told)):
+        parse_access(environ, auth="tokens", origins=origins)
+
+
+def test_settings_of_access() -> None:
+    """Limits by their names, places and origins as lists."""
+    access = parse_access(
+        {"THALWEG_LIMIT_POINTS_PER_S": "1e6", "THALWEG_CHECKPOINT_PLACES": "s3://b/p/, file:///shared/"},
+        auth="tokens",
+        origins="https://a.example/, http://localhost:3000",
+    )
+    assert access.limits == LimitSettings(points_per_s=1e6)
+    assert access.checkpoint_places == ("s3://b/p/", "file:///shared/")
+    assert access.origins == ("https://a.example", "http://localhost:3000")
 
 
 @pytest.mark.parametrize(

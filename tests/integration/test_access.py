@@ -1,0 +1,527 @@
+"""Attempts to get at what a token is not good for, over HTTP and gRPC: each refused, and with nothing told by it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from tests.support import wire
+from tests.support.access import Guarded, guarded
+from tests.support.checkpoints import saved
+from tests.support.tracker import tracking
+from thalweg.testing import ServerProcess, running_server
+from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.upkeep.reach import OUTSIDE
+
+OURS, THEIRS, NOBODYS = "ours", "theirs", "nobodys"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A server with two projects, and tokens of one of them."""
+
+    guarded: Guarded
+    objects: Path
+    read: str
+    write: str
+    project_admin: str
+
+    def ask(self, method: str, path: str, token: str | None, **more: Any) -> httpx.Response:
+        """See Guarded."""
+        return self.guarded.ask(method, path, token, **more)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """With runs of equal names in both projects, and a secret value in theirs."""
+    data = tmp_path_factory.mktemp("access") / "data"
+    with guarded(data) as running:
+        running.log(OURS, "run", {1: 0.5, 2: 0.25})
+        running.log(THEIRS, "run", {1: 4711.0}, writer=2)
+        running.log(THEIRS, "hidden", {1: 4711.0}, writer=3)
+        yield World(running, data / "objects", *(running.token(role, OURS) for role in ("read", "write", "admin")))
+
+
+def series(run: str = "run", expression: str = "loss") -> dict[str, Any]:
+    """A body that asks for a series."""
+    return {"runs": [run], "metrics": [], "expressions": [expression], "points": None}
+
+
+# -- tokens that are none
+
+
+def bad_headers(world: World) -> dict[str, dict[str, str]]:
+    """Headers with which nobody comes in."""
+    revoked = world.guarded.make("read", OURS)
+    world.ask("DELETE", f"/tokens/{revoked['id']}", world.guarded.admin).raise_for_status()
+    return {
+        "none": {},
+        "empty": {"Authorization": ""},
+        "no scheme": {"Authorization": world.read},
+        "another scheme": {"Authorization": f"Basic {world.read}"},
+        "wrong": {"Authorization": "Bearer thalweg_0000000000000000000000000000000000000000000"},
+        "cut": {"Authorization": f"Bearer {world.read[:-1]}"},
+        "longer": {"Authorization": f"Bearer {world.read}x"},
+        "very long": {"Authorization": f"Bearer {'x' * 20_000}"},
+        "revoked": {"Authorization": f"Bearer {revoked['token']}"},
+        "no ASCII": {"Authorization": "Bearer \u00e9\u00e9"},
+    }
+
+
+def test_without_a_good_token_everything_is_refused_alike(world: World) -> None:
+    """One answer, whatever is wrong with the token, and whether or not there is what was asked for."""
+    base = world.guarded.server.url
+    answers = set()
+    for headers in bad_headers(world).values():
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        for path in (f"/projects/{OURS}/runs/run", f"/projects/{NOBODYS}/runs/none", "/projects", "/tokens", "/audit"):
+            found = httpx.get(f"{base}/api/v1{path}", headers=raw)
+            answers.add((found.status_code, found.text, found.headers.get("www-authenticate")))
+        found = httpx.post(f"{base}/api/v1/projects/{OURS}/series", headers=raw, content=b"{no json")
+        answers.add((found.status_code, found.text, found.headers.get("www-authenticate")))
+    assert len(answers) == 1, answers
+    ((status, text, scheme),) = answers
+    assert (status, scheme) == (401, 'Bearer realm="thalweg"')
+    assert "unauthenticated" in text
+
+
+def test_an_expired_token_is_refused(world: World) -> None:
+    """It was good: what it did before stands in its way of nothing."""
+    made = world.guarded.make("read", OURS, expires_s=0.001)
+    answer = world.ask("GET", f"/projects/{OURS}/runs", made["token"])
+    assert answer.status_code == 401
+    (line,) = [
+        one for one in world.ask("GET", "/tokens", world.guarded.admin).json()["tokens"] if one["id"] == made["id"]
+    ]
+    assert line["state"] == "expired"
+
+
+def test_a_malformed_header_is_no_request(world: World) -> None:
+    """Control characters, and headers without end: the connection is closed, and the server goes on."""
+    base = world.guarded.server.url
+    broken = httpx.get(f"{base}/api/v1/projects", headers=[(b"Authorization", b"Bearer \x01\x7f")])
+    assert broken.status_code == 400
+    answer: httpx.Response | None = None
+    with suppress(httpx.TransportError):
+        answer = httpx.get(f"{base}/api/v1/projects", headers=[(b"Authorization", b"Bearer " + b"x" * (1 << 20))])
+    assert answer is None or answer.status_code in (400, 401, 431)
+    assert world.ask("GET", "/projects", world.read).status_code == 200
+
+
+@pytest.mark.parametrize("token", [None, "wrong", "thalweg_" + "0" * 43, "x" * 5000])
+def test_grpc_without_a_good_token(world: World, token: str | None) -> None:
+    """Refused before the greeting is looked at."""
+    for greeting in (wire.hello("run", project=OURS), wire.hello("new", project=NOBODYS), None):
+        with wire.writing(world.guarded.server.grpc, greeting, token) as stream:
+            code, details = stream.ending()
+        assert code is grpc.StatusCode.UNAUTHENTICATED
+        assert "token is needed" in details
+
+
+def test_grpc_with_a_malformed_header(world: World) -> None:
+    """Two tokens are none, even where both are good."""
+    metadata = [("authorization", f"Bearer {world.write}")] * 2
+    with wire.writing(world.guarded.server.grpc, None, None) as stream:
+        assert stream.ending()[0] is grpc.StatusCode.UNAUTHENTICATED
+    with grpc.insecure_channel(world.guarded.server.grpc) as channel:
+        call = channel.stream_stream("/thalweg.wire.v1.Ingest/Stream")(iter([]), metadata=metadata, timeout=60)
+        with pytest.raises(grpc.RpcError):
+            next(call)
+        assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+# -- a role that is too low
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/runs/run/fork", {"step": 1}),
+        ("POST", "/runs/run/rewind", {"step": 1, "attempt": "a"}),
+        ("PUT", "/custom-metrics/f1", {"expression": "loss"}),
+        ("DELETE", "/custom-metrics/f1", None),
+        ("POST", "/runs/run/checkpoints/prune", {"keep_last": 1}),
+        ("POST", "/runs/run/checkpoints/verify", {}),
+        ("POST", "/runs/run/uploads", {}),
+    ],
+)
+def test_reading_is_not_writing(world: World, method: str, path: str, body: dict[str, Any] | None) -> None:
+    """Refused before the body is looked at, whether or not the run is there."""
+    for run in ("run", "none"):
+        answer = world.ask(method, f"/projects/{OURS}{path.replace('/run/', f'/{run}/')}", world.read, json=body)
+        assert answer.status_code == 403, answer.text
+        assert answer.json()["error"]["code"] == "forbidden"
+
+
+def test_reading_is_not_logging(world: World) -> None:
+    """The same over gRPC, and the run is as it was."""
+    with wire.writing(world.guarded.server.grpc, wire.hello("run", writer=9, project=OURS), world.read) as stream:
+        code, _ = stream.ending()
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    answer = world.ask("POST", f"/projects/{OURS}/series", world.read, json=series())
+    assert answer.json()["series"][0]["value"] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("path", ["/tokens", "/audit"])
+def test_writing_is_not_administrating(world: World, path: str) -> None:
+    """Neither tokens nor what administrators did."""
+    for token in (world.read, world.write):
+        assert world.ask("GET", path, token).status_code in (403, 404)
+    assert world.ask("POST", "/tokens", world.write, json={"role": "admin"}).status_code == 403
+
+
+# -- another project
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/runs", None),
+        ("GET", "/runs/hidden", None),
+        ("GET", "/runs/hidden/metrics", None),
+        ("GET", "/runs/hidden/lineage", None),
+        ("GET", "/runs/hidden/checkpoints", None),
+        ("GET", "/runs/hidden/checkpoints/resolve", None),
+        ("GET", "/lineage", None),
+        ("GET", "/custom-metrics", None),
+        ("GET", "/live?runs=hidden&metrics=loss", None),
+        ("POST", "/series", series("hidden")),
+        ("POST", "/runs/query", {"columns": ["last(loss)"]}),
+        ("POST", "/expressions/check", {"expression": "loss"}),
+        ("POST", "/runs/hidden/fork", {"step": 1}),
+        ("POST", "/runs/hidden/rewind", {"step": 1, "attempt": "a"}),
+        ("PUT", "/custom-metrics/x", {"expression": "loss"}),
+        ("POST", "/runs/hidden/uploads", {}),
+    ],
+)
+def test_another_project_is_not_there(world: World, method: str, path: str, body: dict[str, Any] | None) -> None:
+    """The same answer for a project that is there, and for one that is not; for each role."""
+    for token in (world.read, world.write, world.project_admin):
+        answers = set()
+        for project in (THEIRS, NOBODYS):
+            found = world.ask(method, f"/projects/{project}{path}", token, json=body)
+            answers.add((found.status_code, found.text.replace(project, "P")))
+        assert len(answers) == 1, answers
+        assert next(iter(answers))[0] == 404
+
+
+def test_another_project_over_grpc_is_not_there(world: World) -> None:
+    """One answer for both, by the guess of a run as well as by a fork from one."""
+    answers = set()
+    for project in (THEIRS, NOBODYS):
+        for run in ("hidden", "none"):
+            with wire.writing(world.guarded.server.grpc, wire.hello(run, project=project), world.write) as stream:
+                code, details = stream.ending()
+            answers.add((code, details.replace(project, "P")))
+    assert len(answers) == 1, answers
+    assert next(iter(answers))[0] is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_projects_and_tokens_are_those_of_the_token(world: World) -> None:
+    """Lists of everything have the part that the token is good for."""
+    assert [one["project"] for one in world.ask("GET", "/projects", world.read).json()["projects"]] == [OURS]
+    everyone = world.ask("GET", "/projects", world.guarded.admin).json()["projects"]
+    assert [one["project"] for one in everyone] == [OURS, THEIRS]
+    other = world.guarded.make("read", THEIRS)
+    own = world.ask("GET", "/tokens", world.project_admin).json()["tokens"]
+    assert {one["project"] for one in own} == {OURS}
+    for token_id in (other["id"], "tk-000000000000"):
+        answer = world.ask("DELETE", f"/tokens/{token_id}", world.project_admin)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "token_not_found"
+    assert world.ask("GET", f"/projects/{THEIRS}/runs", other["token"]).status_code == 200  # it was not revoked
+
+
+@pytest.mark.parametrize("project", [THEIRS, NOBODYS, None])
+def test_an_administrator_of_a_project_makes_tokens_of_no_other(world: World, project: str | None) -> None:
+    """Nor for the server as a whole."""
+    answer = world.ask("POST", "/tokens", world.project_admin, json={"role": "read", "project": project})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "not_yours"
+    mine = world.ask("POST", "/tokens", world.project_admin, json={"role": "read", "project": OURS})
+    assert mine.status_code == 201
+
+
+@pytest.mark.parametrize("run", ["hidden", "none", "../theirs/runs/hidden", "theirs/hidden"])
+def test_expressions_see_nothing_of_another_project(world: World, run: str) -> None:
+    """By a custom metric that names its run: the answer is that of a run that is not there."""
+    text = f'run("{run}", loss)'
+    asked = world.ask("POST", f"/projects/{OURS}/series", world.read, json=series(expression=text))
+    assert asked.status_code in (400, 404), asked.text
+    assert "4711" not in asked.text
+    table = world.ask("POST", f"/projects/{OURS}/runs/query", world.read, json={"columns": [f"last({text})"]})
+    assert table.status_code in (400, 404), table.text
+
+
+def test_lineage_leads_to_no_other_project(world: World) -> None:
+    """A fork from a run of another project is one from a run of one's own that is not there."""
+    for parent in ("hidden", "none"):
+        answer = world.ask("POST", f"/projects/{OURS}/runs/{parent}/fork", world.write, json={"step": 1})
+        assert answer.status_code == 404
+        assert "4711" not in answer.text
+
+
+def test_paths_do_not_lead_around_the_check(world: World) -> None:
+    """Encoded slashes, dots and doubled ones: each is refused, or is of no project."""
+    base = world.guarded.server.url
+    for path in (
+        f"/api/v1/projects/{OURS}%2F..%2F{THEIRS}/runs",
+        f"/api/v1/projects/{OURS}/../{THEIRS}/runs",
+        f"/api/v1//projects/{THEIRS}/runs",
+        f"/api/v1/projects//{THEIRS}/runs",
+        f"/api/v1/projects/{THEIRS}%00/runs",
+        f"/api/v1/projects/{THEIRS.upper()}/runs",
+        f"/API/V1/projects/{THEIRS}/runs",
+    ):
+        with httpx.Client(base_url=base) as client:
+            request = client.build_request("GET", "/", headers={"Authorization": f"Bearer {world.read}"})
+            request.url = request.url.copy_with(raw_path=path.encode())
+            answer = client.send(request)
+        assert answer.status_code in (307, 401, 403, 404), (path, answer.status_code, answer.text)
+        assert "hidden" not in answer.text
+
+
+# -- pointers of checkpoints
+
+
+def point_at(world: World, run_id: str, uri: str, *, writer: int) -> None:
+    """Logs a checkpoint of our project that lies there, as it says."""
+    event = pb.Event(time_us=wire.START_US, checkpoint=saved(1, uri=uri))
+    greeting = wire.hello(run_id, writer=writer, project=OURS)
+    with wire.writing(world.guarded.server.grpc, greeting, world.write) as stream:
+        assert stream.commit(wire.batch(1, events=[event])) == []
+
+
+def told_of(world: World, run_id: str) -> tuple[list[tuple[str, str]], list[str | None], str]:
+    """States with their reasons, URLs, and all words, after the server was asked to look."""
+    looked = world.ask("POST", f"/projects/{OURS}/runs/{run_id}/checkpoints/verify", world.write, json={})
+    found = world.ask("GET", f"/projects/{OURS}/runs/{run_id}/checkpoints/resolve?verify=false", world.read)
+    assert (looked.status_code, found.status_code) == (200, 200), (looked.text, found.text)
+    kinds = [kind for one in looked.json()["checkpoints"] for kind in one["kinds"]]
+    urls = [file["url"] for file in found.json()["files"]]
+    return [(kind["state"], kind["detail"]) for kind in kinds], urls, looked.text + found.text
+
+
+def test_pointers_lead_to_nothing_of_others(world: World, tmp_path: Path) -> None:
+    """Of uploads of another project, and of any file here, nothing is told and nothing handed out: as if not there."""
+    theirs = world.objects / THEIRS / "run" / "branch-0" / "step-1" / "full" / "shard-0" / "u"
+    theirs.mkdir(parents=True)
+    (theirs / "weights").write_bytes(b"secret")
+    (tmp_path / "here").write_bytes(b"secret")
+    ours = world.objects / OURS
+    places = [
+        (theirs / "weights").as_uri(),
+        (theirs / "none").as_uri(),
+        f"{theirs.as_uri()}/",
+        f"{theirs.parent.as_uri()}/none/",
+        (tmp_path / "here").as_uri(),
+        (tmp_path / "none").as_uri(),
+        f"{tmp_path.as_uri()}/",
+        "file:///etc/passwd",
+        f"{ours.as_uri()}/../{THEIRS}/run/branch-0/step-1/full/shard-0/u/weights",
+        f"{ours.as_uri()}/%2e%2e/{THEIRS}/run/branch-0/step-1/full/shard-0/u/weights",
+        "s3://someone-elses-bucket/key",
+        "s3://169.254.169.254/latest/meta-data",
+    ]
+    answers = set()
+    for number, uri in enumerate(places):
+        point_at(world, f"pointer-{number}", uri, writer=100 + number)
+        states, urls, words = told_of(world, f"pointer-{number}")
+        assert [state for state, _ in states] == ["complete"], (uri, states)  # as it was told: nobody looked
+        assert urls in ([None], []), uri
+        assert "secret" not in words
+        assert "6" not in str(states), uri  # the size
+        answers.add(states[0][1] if number < 8 else OUTSIDE)
+    assert answers == {OUTSIDE}
+
+
+def test_pointers_lead_to_uploads_of_their_own(world: World) -> None:
+    """The check takes nothing away that belongs to the project."""
+    own = world.objects / OURS / "run" / "branch-0" / "step-1" / "full" / "shard-0" / "u"
+    own.mkdir(parents=True)
+    (own / "weights").write_bytes(b"mine")
+    point_at(world, "own", (own / "weights").as_uri(), writer=99)
+    states, urls, _ = told_of(world, "own")
+    assert states == [("verified", "")]
+    (url,) = urls
+    assert url is not None
+    assert httpx.get(f"{world.guarded.server.url}{url}").content == b"mine"
+    assert httpx.get(f"{world.guarded.server.url}{url[:-1]}0").status_code == 403
+
+
+# -- what is under way when a token is revoked
+
+
+def test_a_revoked_writer_is_stopped_and_loses_nothing_that_was_acknowledged(world: World) -> None:
+    """The next batch is refused: it stays with the sender."""
+    made = world.guarded.make("write", OURS)
+    with wire.writing(world.guarded.server.grpc, wire.hello("cut", writer=20, project=OURS), made["token"]) as stream:
+        assert stream.commit(wire.batch(1, ["loss"], [1], [[1.0]])) == []
+        world.ask("DELETE", f"/tokens/{made['id']}", world.guarded.admin).raise_for_status()
+        stream.send(wire.batch(2, ["loss"], [2], [[2.0]]))
+        assert stream.ending()[0] is grpc.StatusCode.UNAUTHENTICATED
+    answer = world.ask("POST", f"/projects/{OURS}/series", world.read, json=series("cut"))
+    assert answer.json()["series"][0]["value"] == [1.0]
+
+
+def test_a_revoked_listener_gets_no_more(world: World) -> None:
+    """The live stream is cut off at the next event, which it does not get."""
+    made = world.guarded.make("read", OURS)
+    url = f"{world.guarded.server.url}/api/v1/projects/{OURS}/live"
+    headers = {"Authorization": f"Bearer {made['token']}"}
+    told: list[str] = []
+    with httpx.stream(
+        "GET", url, params={"runs": "run", "metrics": "loss", "from_now": "false"}, headers=headers, timeout=60
+    ) as answer:
+        lines = answer.iter_lines()
+        for line in lines:
+            told.append(line)
+            if "0.25" in line:
+                break
+        world.ask("DELETE", f"/tokens/{made['id']}", world.guarded.admin).raise_for_status()
+        world.guarded.log(OURS, "run", {3: 0.125}, writer=21)
+        with pytest.raises(httpx.RemoteProtocolError):
+            told.extend(lines)
+    assert "0.125" not in "".join(told)
+
+
+# -- what is written down
+
+
+def test_administration_is_written_down(world: World) -> None:
+    """Who, from where, what, and what became of it; neither tokens nor bodies."""
+    made = world.guarded.make("read", OURS, name="audited")
+    world.ask("DELETE", f"/tokens/{made['id']}", world.project_admin).raise_for_status()
+    found = world.ask("GET", "/audit?limit=2", world.guarded.admin)
+    revoked, created = found.json()["entries"]
+    assert (created["actor"], created["action"], created["path"], created["status"]) == (
+        "initial",
+        "POST",
+        "/api/v1/tokens",
+        201,
+    )
+    assert (revoked["action"], revoked["path"], revoked["status"]) == ("DELETE", f"/api/v1/tokens/{made['id']}", 200)
+    assert revoked["actor"].startswith("tk-")
+    assert revoked["address"] == "127.0.0.1"
+    assert made["token"] not in found.text
+
+
+def test_nothing_that_is_secret_is_logged(world: World) -> None:
+    """Neither the tokens that were used, nor those that were tried."""
+    tried = "thalweg_tried_and_refused_0123456789abcdefghij"
+    world.ask("GET", "/projects", tried)
+    with wire.writing(world.guarded.server.grpc, wire.hello("run", project=OURS), tried) as stream:
+        stream.ending()
+    logged = world.guarded.server.log.read_text()
+    assert "audit: POST /api/v1/tokens by initial" in logged
+    for secret in (world.guarded.admin, world.read, world.write, world.project_admin, tried):
+        assert secret not in logged
+
+
+# -- what is there without a token
+
+
+def test_what_needs_no_token(world: World) -> None:
+    """That the server is there, and its documentation."""
+    for path in ("/api/v1/health", "/api/v1/openapi.json", "/docs"):
+        assert world.ask("GET", f"{world.guarded.server.url}{path}", None).status_code == 200
+
+
+def test_headers_for_browsers(world: World) -> None:
+    """On answers and on refusals; no page of another origin may read either."""
+    for token in (world.read, None):
+        headers = world.ask("GET", "/projects", token, headers={"Origin": "https://evil.example"}).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert "access-control-allow-origin" not in headers
+
+
+# -- servers that ask for no token
+
+
+@pytest.fixture(scope="module")
+def unguarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server for this machine alone."""
+    with running_server(tmp_path_factory.mktemp("open") / "data") as server:
+        yield server
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "169.254.169.254", "127.0.0.1.evil.example", ""])
+def test_a_name_of_elsewhere_does_not_lead_here(unguarded: ServerProcess, host: str) -> None:
+    """A web page whose name leads to this machine reads nothing (DNS rebinding)."""
+    answer = httpx.get(f"{unguarded.url}/api/v1/projects", headers={"Host": host})
+    assert answer.status_code in (400, 403)
+    assert httpx.get(f"{unguarded.url}/api/v1/projects", headers={"Host": "localhost:7412"}).status_code == 200
+
+
+def test_a_page_of_elsewhere_writes_nothing(unguarded: ServerProcess) -> None:
+    """Neither by a form nor by a script; a page of this machine may."""
+    url = f"{unguarded.url}/api/v1/tokens"
+    for origin in ("https://evil.example", "null"):
+        answer = httpx.post(url, json={"role": "admin"}, headers={"Origin": origin})
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "from_elsewhere"
+    assert httpx.post(url, json={"role": "read"}, headers={"Origin": "http://localhost:3000"}).status_code == 201
+
+
+def test_a_network_without_tokens_is_refused(tmp_path: Path) -> None:
+    """Before anything is opened, with what to do about it."""
+    for option in ("--http", "--grpc"):
+        places = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", option[2:]: "0.0.0.0:0"}
+        with pytest.raises(RuntimeError, match="--auth tokens"):
+            ServerProcess(tmp_path / "data", log=tmp_path / "log", **places)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_first_start_leaves_a_token_in_a_file(tmp_path: Path) -> None:
+    """Only its owner may read it; the second start leaves it as it is."""
+    for _ in range(2):
+        with running_server(tmp_path / "data", "--auth", "tokens") as server:
+            path = tmp_path / "data" / "admin-token"
+            assert path.stat().st_mode & 0o777 == 0o600
+            token = path.read_text().strip()
+            answer = httpx.get(f"{server.url}/api/v1/tokens", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == 200
+            assert len(answer.json()["tokens"]) == 1
+            assert token not in server.log.read_text()
+
+
+def test_many_garbage_tokens_cost_the_database_nothing(world: World) -> None:
+    """They are answered from memory: a good one is as quick among them."""
+    with httpx.Client(base_url=world.guarded.server.url) as client:
+        statuses = {
+            client.get("/api/v1/projects", headers={"Authorization": f"Bearer x{number}"}).status_code
+            for number in range(200)
+        }
+    assert statuses == {401}
+    assert world.ask("GET", "/projects", world.read).status_code == 200
+
+
+def test_threads_of_one_token(world: World) -> None:
+    """Admission holds no lock that would let one request wait for another."""
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(world.ask("GET", "/projects", world.read).status_code))
+        for _ in range(16)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert statuses == [200] * 16
+
+
+def test_the_tracker_of_tests_asks_for_nothing(tmp_path: Path) -> None:
+    """The default stays what it was: on this machine no token is needed, and a wrong one does no harm."""
+    with tracking(tmp_path / "data") as tracker:
+        assert tracker.http.get("/projects").status_code == 200
+        assert tracker.http.get("/projects", headers={"Authorization": "Bearer x"}).status_code == 200

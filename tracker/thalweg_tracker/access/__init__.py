@@ -1,0 +1,1 @@
+"""Who may do what: tokens, their roles and projects, limits of rate."""

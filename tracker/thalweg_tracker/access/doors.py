@@ -1,0 +1,24 @@
+"""What both ways into a server, HTTP and gRPC, ask before they take anything in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thalweg_tracker.access.gate import Gate, OpenGate
+from thalweg_tracker.access.rates import Limiter
+from thalweg_tracker.model.settings import AccessSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who may come in, how much of it at a time, and how the connections are made."""
+
+    gate: Gate
+    limiter: Limiter
+    settings: AccessSettings
+
+
+def open_doors() -> Doors:
+    """Those of a server that asks for nothing."""
+    settings = AccessSettings()
+    return Doors(OpenGate(), Limiter(settings.limits), settings)

@@ -1,0 +1,1 @@
+"""What an operator does to data as a whole: backup, restore, move, deletion, retention."""

@@ -1,0 +1,3 @@
+SELECT id, hash, project, role, name, limits, created_at, created_by, expires_at, revoked_at
+FROM tokens FINAL
+ORDER BY created_at DESC, id
