@@ -20,11 +20,18 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
+from thalweg_tracker.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 
-def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None) -> FastAPI:
+def make_api(
+    engine: Engine,
+    objects: ObjectStore | None,
+    version: str,
+    grpc_address: str | None,
+    telemetry: Telemetry | None = None,
+) -> FastAPI:
     """The application over one engine and the store of checkpoints, if there is one.
 
     `grpc_address`: what senders are told; None where there is no ingest.
@@ -50,9 +57,11 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
         openapi_url="/api/v1/openapi.json",
         lifespan=open_objects,
     )
-    timed = TimedEngine(engine)
+    telemetry = telemetry or Telemetry()
+    timed = TimedEngine(engine, telemetry.traces)
     app.include_router(make_router(timed, objects, version, grpc_address), dependencies=[Depends(time_limit)])
     hub = LiveHub(engine)
+    telemetry.metrics.http.listeners.set_function(lambda: hub.listeners)
     app.include_router(make_live_router(engine, hub))
     app.state.live = hub
     if isinstance(objects, FileStore):

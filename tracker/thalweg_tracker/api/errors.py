@@ -22,6 +22,7 @@ from thalweg_tracker.errors import (
     RejectedError,
 )
 from thalweg_tracker.model import limits
+from thalweg_tracker.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,12 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 def _answer(status: int, code: str, message: str, hint: str = "", **more: Any) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message, "hint": hint, **more}}, status)
+
+
+def _defect(code: str, message: str) -> JSONResponse:
+    """500 with what finds its lines in the log."""
+    found = request_id.get()
+    return _answer(500, code, message, f"Look for {found} there." if found else "", request_id=found or None)
 
 
 def busy_answer(code: str, message: str, hint: str) -> JSONResponse:
@@ -95,10 +102,10 @@ def add_handlers(app: FastAPI) -> None:
             message = f"the expressions read more than {limits.EXPRESSION_ROWS_MAX:,} stored rows"
             return _answer(400, "too_many_points", message, "Ask for fewer runs, with a filter, or for fewer metrics.")
         log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return _answer(500, "database_error", "the database could not answer; the server's log says why")
+        return _defect("database_error", "the database could not answer; the server's log says why")
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        answer = _answer(500, "internal_error", "this is a defect of the server; its log says where")
+        answer = _defect("internal_error", "this is a defect of the server; its log says where")
         answer.headers["Connection"] = "close"  # uvicorn closes it after an exception
         return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
 from typing import NoReturn
@@ -12,6 +11,7 @@ from typing import NoReturn
 import click
 
 from thalweg_tracker.app import Serving, serve
+from thalweg_tracker.cli.observing import Observing, observing
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
@@ -45,7 +45,6 @@ _objects = click.option(
     "--objects", help="Where checkpoints go: a folder, or s3://bucket/prefix.  [default: THALWEG_OBJECTS; DATA/objects]"
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
-_verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 
 
 @click.command()
@@ -54,26 +53,26 @@ _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 @_grpc
 @_http
 @_json
-@_verbose
-def up(data: str, objects: str | None, grpc_text: str, http_text: str, as_json: bool, verbose: bool) -> None:
+@observing
+def up(data: str, objects: str | None, grpc_text: str, http_text: str, as_json: bool, observed: Observing) -> None:
     """Serve everything in one process, on the embedded engine.
 
     Example: thalweg up --data ./tracking
     """
-    _run("--data", data, grpc_text, http_text, objects_text=objects, as_json=as_json, verbose=verbose)
+    _run("--data", data, grpc_text, http_text, objects_text=objects, as_json=as_json, observed=observed)
 
 
 @click.command()
 @_store
 @_grpc
 @_json
-@_verbose
-def ingest(store: str, grpc_text: str, as_json: bool, verbose: bool) -> None:
+@observing
+def ingest(store: str, grpc_text: str, as_json: bool, observed: Observing) -> None:
     """Take records in, into ClickHouse servers. Run `thalweg migrate` once before.
 
     Example: thalweg ingest --store clickhouse://localhost:9000/thalweg
     """
-    _run("--store", store, grpc_text, None, as_json=as_json, verbose=verbose)
+    _run("--store", store, grpc_text, None, as_json=as_json, observed=observed)
 
 
 @click.command()
@@ -82,13 +81,13 @@ def ingest(store: str, grpc_text: str, as_json: bool, verbose: bool) -> None:
 @_http
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
 @_json
-@_verbose
-def api(store: str, objects: str | None, http_text: str, told: str, as_json: bool, verbose: bool) -> None:
+@observing
+def api(store: str, objects: str | None, http_text: str, told: str, as_json: bool, observed: Observing) -> None:
     """Answer queries over HTTP, from ClickHouse servers.
 
     Example: thalweg api --store clickhouse://localhost:9000/thalweg --ingest 127.0.0.1:7411
     """
-    _run("--store", store, None, http_text, told, objects_text=objects, as_json=as_json, verbose=verbose)
+    _run("--store", store, None, http_text, told, objects_text=objects, as_json=as_json, observed=observed)
 
 
 def _run(
@@ -100,15 +99,9 @@ def _run(
     *,
     objects_text: str | None = None,
     as_json: bool,
-    verbose: bool,
+    observed: Observing,
 ) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for noisy in ("aiobotocore", "asyncio", "botocore", "grpc", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    observed.set_up_logs()
     try:
         store = _role_store(key, store_text)
         settings = ServerSettings(
@@ -117,6 +110,7 @@ def _run(
             http=parse_address("--http", http_text) if http_text else None,
             told=told,
             objects=parse_objects("--objects", objects_text, os.environ, store) if http_text else None,
+            ops=observed.ops(),
         )
         asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
     except TrackerError as error:
@@ -145,6 +139,7 @@ def _say_ready(serving: Serving) -> None:
         "thalweg is up\n"
         + line("http", serving.http, "http://")
         + line("grpc", serving.grpc)
+        + line("ops", serving.ops, "http://")
         + f"  data    {serving.engine}\n"
         + (f"  docs    http://{serving.http}/docs\n" if serving.http else "")
         + "Ctrl-C stops it.",
@@ -155,7 +150,9 @@ def _say_ready(serving: Serving) -> None:
 def _say_ready_json(serving: Serving) -> None:
     http = f"http://{serving.http}" if serving.http else None
     grpc = str(serving.grpc) if serving.grpc else None
-    print(json.dumps({"http": http, "grpc": grpc, "engine": serving.engine, "pid": os.getpid()}), flush=True)
+    ops = f"http://{serving.ops}" if serving.ops else None
+    ready = {"http": http, "grpc": grpc, "ops": ops, "engine": serving.engine, "pid": os.getpid()}
+    print(json.dumps(ready), flush=True)
 
 
 def _fail(error: TrackerError) -> NoReturn:

@@ -54,18 +54,24 @@ class ServerStore:
 Store = EmbeddedStore | ServerStore
 
 
-def parse_address(key: str, text: str) -> Address:
-    """`host:port` on loopback. Raises SettingError."""
+def parse_any_address(key: str, text: str) -> Address:
+    """`host:port`, on loopback or not. Raises SettingError."""
     wanted = "host:port, such as 127.0.0.1:7411"
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise SettingError(key, text, wanted)
-    if not _is_loopback(host):
+    return Address(host, int(port))
+
+
+def parse_address(key: str, text: str) -> Address:
+    """`host:port` on loopback. Raises SettingError."""
+    address = parse_any_address(key, text)
+    if not _is_loopback(address.host):
         raise SettingError(
             key, text, "a loopback address: without authentication the server does not listen on a network"
         )
-    return Address(host, int(port))
+    return address
 
 
 def _is_loopback(host: str) -> bool:
@@ -155,6 +161,8 @@ class ServerSettings:
     """gRPC address that the API names to senders where another process has the ingest."""
     objects: ObjectSettings | None = None
     """Where checkpoints go; None: nowhere."""
+    ops: Address | None = None
+    """Where probes and metrics are served beside the roles, also off loopback; None: with the API alone."""
 
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
