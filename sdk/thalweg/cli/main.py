@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "checkpoints": ("thalweg.cli.checkpoints:checkpoints", "List a run's checkpoints, check them, delete old ones."),
     "restore": ("thalweg.cli.restore:restore", "Download a checkpoint of a run."),
     "sync": ("thalweg.cli.sync:sync", "Deliver what waits in the spool, such as offline runs."),
+    "doctor": ("thalweg.cli.doctor:doctor", "Check settings, spool, server and token, and say what to do."),
     "bench": ("thalweg.cli.bench:bench", "Put loads on a server, and measure what it takes."),
     "export": ("thalweg.cli.export:export", "Write a run's points to a Parquet or CSV file."),
 }
