@@ -1,4 +1,4 @@
-"""`thalweg doctor`: what is wrong between this host and the server, and what to do. checks/ looks; here is the order."""
+"""`thalweg doctor`: what is wrong between this host and the server, and what to do. checks/ looks; this tells."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The standard health service of gRPC (grpc.health.v1): SERVING until the server drains. Lives on one event loop.
 
-Not the servicer of grpcio-health-checking: its watchers stay after the last word, and would hold up the end of a server.
+Not the servicer of grpcio-health-checking: its watchers stay after the last word, and would hold up the end.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Final
 import psutil
 
 _NETWORK: Final = frozenset(
-    [
+    {
         "9p",
         "afs",
         "beegfs",
@@ -34,7 +34,7 @@ _NETWORK: Final = frozenset(
         "smbfs",
         "virtiofs",
         "wekafs",
-    ]
+    }
 )
 _MEMORY: Final = frozenset({"ramfs", "tmpfs"})
 

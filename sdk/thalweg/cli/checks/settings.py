@@ -16,7 +16,7 @@ _VARIABLE_OF = {"run_id": "THALWEG_RUN_ID"}
 
 
 def check_settings(environ: Mapping[str, str], url: str | None) -> tuple[list[Finding], Settings]:
-    """Findings, and the settings without those that cannot be used. `url`: given by hand. Raises SettingError for that."""
+    """Findings, and the settings without those that cannot be used. Raises SettingError where `url`, given, is bad."""
     wrong, settings = _read(dict(environ), url)
     findings = [*wrong, *_unknown(environ), *_odd(settings)]
     if not findings:
