@@ -46,7 +46,11 @@ def _answer(status: int, code: str, message: str, hint: str = "", **more: Any) -
 def _defect(code: str, message: str) -> JSONResponse:
     """500 with what finds its lines in the log."""
     found = request_id.get()
-    return _answer(500, code, message, f"Look for {found} there." if found else "", request_id=found or None)
+    return (
+        _answer(500, code, message, f"Look for {found} there.", request_id=found)
+        if found
+        else _answer(500, code, message)
+    )
 
 
 def busy_answer(code: str, message: str, hint: str) -> JSONResponse:

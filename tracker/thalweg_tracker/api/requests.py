@@ -20,7 +20,8 @@ from thalweg_tracker.telemetry.traces import Span
 
 log = logging.getLogger(__name__)
 
-NO_ROUTE: Final = "(none)"
+OTHER_ROUTE: Final = "(other)"
+"""What is no route of the API: paths that are not there, and the pages of its documentation."""
 CLIENT_LEFT: Final = 499
 """Status of a request whose client went away before its answer began, as nginx has it."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -101,4 +102,4 @@ class Requests:
 def _route(scope: Scope) -> str:
     """The template of the route that the request was for."""
     path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else NO_ROUTE
+    return path if isinstance(path, str) else OTHER_ROUTE
