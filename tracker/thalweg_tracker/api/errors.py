@@ -46,11 +46,8 @@ def _answer(status: int, code: str, message: str, hint: str = "", **more: Any) -
 def _defect(code: str, message: str) -> JSONResponse:
     """500 with what finds its lines in the log."""
     found = request_id.get()
-    return (
-        _answer(500, code, message, f"Look for {found} there.", request_id=found)
-        if found
-        else _answer(500, code, message)
-    )
+    more = {"hint": f"Look for {found} there.", "request_id": found} if found else {}
+    return _answer(500, code, message, **more)
 
 
 def busy_answer(code: str, message: str, hint: str) -> JSONResponse:
