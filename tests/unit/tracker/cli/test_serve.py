@@ -36,6 +36,8 @@ def thalweg(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         (("up", "--http", "0.0.0.0:7412"), "without authentication"),
         (("up", "--grpc", "192.168.1.1:7411"), "without authentication"),
         (("up", "--grpc", "nonsense"), "--grpc='nonsense': wanted host:port"),
+        (("up", "--ops", "nonsense"), "--ops='nonsense': wanted host:port"),
+        (("up", "--log-format", "xml"), "'xml' is not one of 'text', 'json'"),
         (("up", "--data", f"clickhouse://u:{SECRET}@h/d"), "a folder"),
         (("ingest",), "--store"),
         (("ingest", "--store", "/some/folder"), "clickhouse://host:port/database"),

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from thalweg_tracker.errors import SettingError
-from thalweg_tracker.model.settings import Address, EmbeddedStore, ServerStore, parse_address, parse_store
+from thalweg_tracker.model.settings import (
+    Address,
+    EmbeddedStore,
+    ServerStore,
+    parse_address,
+    parse_any_address,
+    parse_store,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,12 @@ def test_a_network_address_is_refused(text: str) -> None:
     """Without authentication the server listens on loopback alone, and says why."""
     with pytest.raises(SettingError, match="without authentication"):
         parse_address("--grpc", text)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:9464", "[::]:0", "127.0.0.1:80"])
+def test_probes_and_metrics_may_be_on_any(text: str) -> None:
+    """They tell nothing of runs, and take nothing in."""
+    assert str(parse_any_address("--ops", text)) == text
 
 
 @pytest.mark.parametrize(
