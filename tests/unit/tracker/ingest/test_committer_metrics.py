@@ -1,4 +1,4 @@
-"""What the group commit counts: what was committed, what failed, how long streams waited for room, and what waits now."""
+"""What the group commit counts: what was committed, what failed, how long streams waited for room, what waits now."""
 
 from __future__ import annotations
 
