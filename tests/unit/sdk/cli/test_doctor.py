@@ -138,7 +138,8 @@ def test_a_spool_that_cannot_be_written(tmp_path: Path) -> None:
 )
 def test_the_kind_of_disk(tmp_path: Path, local: pytest.MonkeyPatch, kind: str, state: str, told: str) -> None:
     local.setattr(disk, "filesystem", lambda folder: kind)
-    assert told in next(one.told for one in check_spool(settings(tmp_path)) if one.state == state and kind in one.told)
+    (finding,) = [one for one in check_spool(settings(tmp_path)) if f"({kind})" in one.told]
+    assert (finding.state, told in finding.told) == (state, True)
 
 
 def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
