@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +17,12 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.support import wire
+from tests.support import training, wire
 from tests.support.clickhouse_server import RunningServer
 from tests.support.operators import Running, serving
 from tests.support.scrape import scrape
 from tests.support.waiting import wait_until
+from thalweg.api_client import ApiClient
 from thalweg_tracker.ingest.service import SERVICE
 
 ANY = "127.0.0.1:0"
@@ -154,3 +157,57 @@ def test_roles_on_a_server(clickhouse: RunningServer, tmp_path: Path) -> None:
         assert httpx.get(f"{ingest.ready['ops']}/api/v1/projects").status_code == 404
     for log in ("ingest", "api"):
         assert "s3cr3t" not in (tmp_path / log).read_text()
+
+
+def thalweg(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command of the SDK with a spool of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "thalweg.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "THALWEG_SPOOL_DIR": str(folder / "spool"), **variables},
+    )
+
+
+def test_doctor_beside_a_server(tmp_path: Path) -> None:
+    """All is well while it serves, and the folder's owner is named; then the server is what is missing."""
+    data = tmp_path / "data"
+    arguments = ("up", "--data", str(data), f"--http={ANY}", f"--grpc={ANY}")
+    with serving(tmp_path / "log", *arguments) as running:
+        url = running.ready["http"]
+        well = thalweg(tmp_path, "doctor", "--json", "--data", str(data), THALWEG_URL=url)
+        findings = json.loads(well.stdout)["findings"]
+        failed = [one for one in findings if one["state"] == "fail" and " are free" not in one["told"]]
+        assert failed == [], "but for the room on this disk, of which a test knows nothing"
+        told = {one["check"]: one["told"] for one in findings}
+        assert told["grpc"] == f"the ingest at {running.ready['grpc']} takes records in"
+        assert (
+            told["data"] == f"process {running.process.pid} on {socket.gethostname()} has it open, which serves {url}"
+        )
+    gone = thalweg(tmp_path, "doctor", "--json", "--data", str(data), THALWEG_URL=url)
+    assert gone.returncode == 1
+    findings = json.loads(gone.stdout)["findings"]
+    assert "nothing listens on" in next(one["told"] for one in findings if one["check"] == "http")
+    assert findings[-1]["told"] == "no server has it open"
+
+
+def test_the_health_of_a_run(up: Running, tmp_path: Path) -> None:
+    """What a training logged, dropped and got accepted, as `thalweg show --health` tells it afterwards."""
+    script = """
+import math, thalweg
+with thalweg.init(project="faults", run_id="r", system_interval_s=0) as run:
+    for step in range(10):
+        run.log({"loss": 1.0, "text": "x"}, step=step)
+    run.log({"loss": 1.0}, step=math.nan)
+"""
+    status, _, err = training.run_to_end(tmp_path, up.ready["http"], script)
+    assert status == 0, err
+    training.wait_for_status(ApiClient(up.ready["http"]), "r", "finished")
+    shown = thalweg(tmp_path, "show", "faults/r", "--health", "--json", THALWEG_URL=up.ready["http"])
+    document = json.loads(shown.stdout)
+    assert (document["logged"], document["accepted"], document["waiting"]) == (10, 10, 0)
+    assert document["dropped"] == {"bad_step": 1, "bad_value": 10}
+    (writer,) = document["writers"]
+    assert (writer["outcome"], writer["silent_s"], writer["dropped"]) == ("finished", None, document["dropped"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import Address, parse_any_address
 from thalweg_tracker.telemetry.logs import LOG_FORMATS, LogFormat, set_up_logs
+
+log = logging.getLogger(__name__)
 
 _ops = click.option(
     "--ops",
@@ -40,6 +45,14 @@ class Observing:
     def set_up_logs(self) -> None:
         """Before anything is logged."""
         set_up_logs(self.log_format, verbose=self.verbose)
+
+    def fail(self, error: TrackerError) -> NoReturn:
+        """Says why the server ends, in the form of its log, and ends it with exit status 1."""
+        if self.log_format == "json":
+            log.critical("%s", error)
+        else:
+            print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
 
     def ops(self) -> Address | None:
         """Where probes and metrics are served. Raises SettingError."""

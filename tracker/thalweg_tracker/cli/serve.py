@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-from typing import NoReturn
 
 import click
 
@@ -114,7 +112,7 @@ def _run(
         )
         asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
     except TrackerError as error:
-        _fail(error)
+        observed.fail(error)
     if not as_json:
         print("thalweg: stopped", flush=True)
 
@@ -153,8 +151,3 @@ def _say_ready_json(serving: Serving) -> None:
     ops = f"http://{serving.ops}" if serving.ops else None
     ready = {"http": http, "grpc": grpc, "ops": ops, "engine": serving.engine, "pid": os.getpid()}
     print(json.dumps(ready), flush=True)
-
-
-def _fail(error: TrackerError) -> NoReturn:
-    print(f"Error: {error}", file=sys.stderr)
-    sys.exit(1)
