@@ -10,20 +10,11 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-try:
-    from opentelemetry import propagate
+if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.trace import SpanKind, StatusCode
-except ImportError:
-    IS_INSTALLED = False
-else:
-    IS_INSTALLED = True
 
 log = logging.getLogger(__name__)
 
@@ -69,46 +60,47 @@ class Traces:
         """As the environment says. Says once if it asks for traces that cannot be made."""
         if not any(environ.get(name) for name in _ENDPOINTS) or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
             return cls()
-        if not IS_INSTALLED:
+        try:
+            provider = _make_provider(environ, version)
+        except ImportError:
             log.warning("no traces, though OTEL_EXPORTER_OTLP_ENDPOINT is set: pip install 'thalweg[otel]'")
             return cls()
         if environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf") == "grpc":
             log.warning("traces go out as http/protobuf, not as OTEL_EXPORTER_OTLP_PROTOCOL=grpc says")
-        ours = {"service.version": version}
-        if "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", "") and not environ.get("OTEL_SERVICE_NAME"):
-            ours["service.name"] = "thalweg"
-        provider = TracerProvider(resource=Resource.create(ours))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider)
 
     def request(self, method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
         """The span of an HTTP request, below that of its caller, if `traceparent` names one."""
         if self._tracer is None:
             return _NOTHING
+        from opentelemetry import propagate
+
         parent = propagate.extract({name: headers[name] for name in _PARENTS if name in headers})
-        return self._begun(method, SpanKind.SERVER, {"http.request.method": method}, parent)
+        return self._begun(method, "SERVER", {"http.request.method": method}, parent)
 
     def query(self, sql: str) -> AbstractContextManager[Span]:
         """The span of a query of the engine."""
         if self._tracer is None:
             return _NOTHING
         told = {"db.system.name": "clickhouse", "db.query.text": sql[:_SQL_CHARS]}
-        return self._begun("query", SpanKind.CLIENT, told)
+        return self._begun("query", "CLIENT", told)
 
     def commit(self) -> AbstractContextManager[Span]:
         """The span of a commit."""
-        return _NOTHING if self._tracer is None else self._begun("commit", SpanKind.INTERNAL)
+        return _NOTHING if self._tracer is None else self._begun("commit", "INTERNAL")
 
     def _begun(
-        self, name: str, kind: SpanKind, attributes: Mapping[str, str] | None = None, parent: Context | None = None
+        self, name: str, kind: str, attributes: Mapping[str, str] | None = None, parent: Context | None = None
     ) -> AbstractContextManager[Span]:
+        from opentelemetry.trace import SpanKind
+
         assert self._tracer is not None
         # Errors are told by their type alone: the words of a database may hold what nobody wants to see elsewhere.
         return _Entered(
             self._tracer.start_as_current_span(
                 name,
                 context=parent,
-                kind=kind,
+                kind=SpanKind[kind],
                 attributes=attributes,
                 record_exception=False,
                 set_status_on_exception=False,
@@ -136,5 +128,22 @@ class _Entered(AbstractContextManager[Span]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if kind is not None and issubclass(kind, Exception):
+            from opentelemetry.trace import StatusCode
+
             self._span.set_status(StatusCode.ERROR, kind.__name__)
         return self._inner.__exit__(kind, error, trace)
+
+
+def _make_provider(environ: Mapping[str, str], version: str) -> TracerProvider:
+    """What makes spans and sends them. Imported here: who wants no traces does not wait for it. Raises ImportError."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    ours = {"service.version": version}
+    if "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", "") and not environ.get("OTEL_SERVICE_NAME"):
+        ours["service.name"] = "thalweg"
+    provider = TracerProvider(resource=Resource.create(ours))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
