@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
@@ -86,9 +87,17 @@ class ApiClient:
         with self._open(path, body, ARROW_STREAM) as response:
             yield io.BufferedReader(_Body(response, self.url), _STREAM_BUFFER_BYTES)
 
+    def get_with_headers(self, path: str) -> tuple[Any, Message]:
+        """The JSON answer to GET, and its headers. Raises ServerError, NotFoundError."""
+        with self._open(path, None, "application/json") as response:
+            return self._read(response, path), response.headers
+
     def _json(self, path: str, body: object | None, timeout_s: float | None = None, method: str | None = None) -> Any:
         with self._open(path, body, "application/json", timeout_s, method) as response:
-            text = io.BufferedReader(_Body(response, self.url)).read()
+            return self._read(response, path)
+
+    def _read(self, response: HTTPResponse, path: str) -> Any:
+        text = io.BufferedReader(_Body(response, self.url)).read()
         try:
             return json.loads(text)
         except ValueError as error:

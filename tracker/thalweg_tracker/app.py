@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -28,6 +29,7 @@ from thalweg_tracker.access.rates import Limiter
 from thalweg_tracker.access.store import create_token, write_secret
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.api.live_hub import LiveHub
+from thalweg_tracker.api.requests import Requests
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate, pending
@@ -35,7 +37,7 @@ from thalweg_tracker.engine.server import ServerEngine
 from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.registry import Registry
-from thalweg_tracker.ingest.service import IngestService, start_grpc
+from thalweg_tracker.ingest.service import SERVICE, IngestService, start_grpc
 from thalweg_tracker.model.settings import (
     Address,
     EmbeddedStore,
@@ -49,6 +51,10 @@ from thalweg_tracker.model.settings import (
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
 from thalweg_tracker.objects.s3 import S3Store
+from thalweg_tracker.telemetry.grpc_health import HealthService
+from thalweg_tracker.telemetry.ops import Ops, OpsThread
+from thalweg_tracker.telemetry.probe import PROBE_WITHIN_S, Rows
+from thalweg_tracker.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +71,7 @@ class Serving:
     grpc: Address | None
     http: Address | None
     engine: str
+    ops: Address | None = None
     is_secure: bool = False
 
     @property
@@ -108,30 +115,40 @@ async def _serve(
     engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], stop: asyncio.Event
 ) -> None:
     doors = await asyncio.to_thread(make_doors, engine, settings)
+    telemetry = make_telemetry(engine)
     ingest: Ingest | None = None
     http: HttpThread | None = None
+    ops: OpsThread | None = None
     try:
-        ingest = await Ingest.start(engine, settings.grpc, doors) if settings.grpc else None
+        ingest = await Ingest.start(engine, settings.grpc, doors, telemetry) if settings.grpc else None
         scheme = "grpcs://" if settings.access.tls else ""
         told = f"{scheme}{ingest.address}" if ingest else settings.told
         objects = make_objects(settings.objects)
-        http = (
-            await asyncio.to_thread(HttpThread, engine, settings.http, told, objects, doors) if settings.http else None
+        http = HttpThread(engine, settings.http, told, objects, doors, telemetry) if settings.http else None
+        ops = OpsThread(_listen(settings.ops, "--ops"), telemetry) if settings.ops else None
+        serving = Serving(
+            ingest.address if ingest else None,
+            http.address if http else None,
+            engine.describe(),
+            ops.address if ops else None,
+            is_secure=settings.access.tls is not None,
         )
-        grpc_address, http_address = ingest.address if ingest else None, http.address if http else None
-        serving = Serving(grpc_address, http_address, engine.describe(), is_secure=settings.access.tls is not None)
         if isinstance(engine, EmbeddedEngine):
             engine.announce(http=serving.url)
         gc.collect()
         gc.freeze()  # modules and routes stay: large answers are built faster where collections do not walk them
         on_ready(serving)
         await stop.wait()
+        telemetry.readiness.drain()  # first of all: whoever sends work here looks elsewhere from now on
         log.info("stopping: taking in what is under way")
     finally:
         if ingest:
             await ingest.stop()
         if http:
             await asyncio.to_thread(http.stop)
+        if ops:
+            await asyncio.to_thread(ops.stop)
+        await asyncio.to_thread(telemetry.close)
         await asyncio.to_thread(doors.gate.close)
 
 
@@ -158,25 +175,45 @@ def make_doors(engine: Engine, settings: ServerSettings) -> Doors:
     return Doors(gate, limiter, access)
 
 
+def make_telemetry(engine: Engine) -> Telemetry:
+    """That of a server on this engine. Its questions have a connection of their own: a pool in use is no failure."""
+
+    def ask(sql: str) -> Rows:
+        return [row for batch in engine.stream(sql, timeout_s=PROBE_WITHIN_S) for row in batch.to_pylist()]
+
+    kind = "embedded" if isinstance(engine, EmbeddedEngine) else "server"
+    return Telemetry.of(ask, version=__version__, engine=kind, environ=os.environ)
+
+
 class Ingest:
     """The running ingest role."""
 
-    def __init__(self, server: grpc.aio.Server, service: IngestService, committer: Committer, address: Address) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        service: IngestService,
+        committer: Committer,
+        health: HealthService,
+        address: Address,
+    ) -> None:
         self.address = address
         self._server = server
         self._service = service
         self._committer = committer
+        self._health = health
 
     @classmethod
-    async def start(cls, engine: Engine, address: Address, doors: Doors) -> Ingest:
+    async def start(cls, engine: Engine, address: Address, doors: Doors, telemetry: Telemetry) -> Ingest:
         """Listens. Raises SettingError if the address is taken."""
-        committer = Committer(engine)
-        service = IngestService(Registry(engine), committer, doors)
-        server, bound = await start_grpc(service, address, doors.settings.tls)
-        return cls(server, service, committer, bound)
+        committer = Committer(engine, telemetry)
+        service = IngestService(Registry(engine), committer, doors, telemetry)
+        health = HealthService(SERVICE)
+        server, bound = await start_grpc(service, address, health, doors.settings.tls)
+        return cls(server, service, committer, health, bound)
 
     async def stop(self) -> None:
         """Takes in nothing new, gives the streams time for their acks, commits what is left."""
+        self._health.drain()
         self._service.stop()
         await self._server.stop(DRAIN_S)
         await self._committer.close()
@@ -192,14 +229,16 @@ class HttpThread:
         grpc_address: str | None,
         objects: ObjectStore | None = None,
         doors: Doors | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Listens. Raises SettingError if the address is taken."""
         self._socket = _listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
-        doors = doors or open_doors()
-        app = make_api(engine, objects, __version__, grpc_address, doors)
+        doors, telemetry = doors or open_doors(), telemetry or Telemetry()
+        app = make_api(engine, objects, __version__, grpc_address, doors, telemetry)
+        outer = Ops(telemetry, Requests(app, telemetry), doors.admits)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S), **_tls(doors.settings.tls)
+            outer, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S), **_tls(doors.settings.tls)
         )
         self._server = _Server(config, app.state.live)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
@@ -249,7 +288,7 @@ def _tls(files: TlsFiles | None) -> dict[str, Any]:
     }
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: Address, key: str = "--http") -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off: it would cost 40 ms an answer on a kept connection.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -259,5 +298,5 @@ def _listen(address: Address) -> socket.socket:
         listener.listen(_BACKLOG)  # from here on clients may connect, and wait for uvicorn
     except OSError as error:
         listener.close()
-        raise SettingError("--http", str(address), f"an address that is free ({error.strerror})") from error
+        raise SettingError(key, str(address), f"an address that is free ({error.strerror})") from error
     return listener

@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "restore": ("thalweg.cli.restore:restore", "Download a checkpoint of a run."),
     "sync": ("thalweg.cli.sync:sync", "Deliver what waits in the spool, such as offline runs."),
     "token": ("thalweg.cli.token:token", "Make, list and revoke tokens."),
+    "doctor": ("thalweg.cli.doctor:doctor", "Check settings, spool, server and token, and say what to do."),
     "bench": ("thalweg.cli.bench:bench", "Put loads on a server, and measure what it takes."),
     "export": ("thalweg.cli.export:export", "Write a run's points to a Parquet or CSV file."),
 }

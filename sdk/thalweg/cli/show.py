@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from thalweg.cli import formats, output
+from thalweg.cli.health import health_document, print_health
 from thalweg.cli.locate import LocatedRun, locate
 from thalweg.cli.options import branch_option, connect, json_option, project_option, url_option
 
@@ -28,6 +29,7 @@ _LONG_ENV: Final = "git.diff"
 @click.option(
     "--limit", type=click.IntRange(1), help=f"Most metrics to list.  [default: {_METRICS_SHOWN}; all with --json]"
 )
+@click.option("--health", "only_health", is_flag=True, help="Only what became of its points, writer by writer.")
 @branch_option
 @url_option
 @json_option
@@ -36,6 +38,7 @@ def show(
     project: str | None,
     prefix: str | None,
     limit: int | None,
+    only_health: bool,
     branch: int | None,
     url: str | None,
     as_json: bool,
@@ -47,9 +50,14 @@ def show(
 
     \b
     Example: thalweg show digits/20260101-abcdefgh --metrics train/
+             thalweg show digits/20260101-abcdefgh --health
     """
     client = connect(url)
     found = locate(client, run, project, branch)
+    if only_health:
+        now = datetime.now(timezone.utc)
+        output.print_json(health_document(found, now)) if as_json else print_health(found, now)
+        return
     shown_branch = found.document["branch"]
     most = limit if as_json or limit else _METRICS_SHOWN
     pages = client.pages(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thalweg_tracker.access.gate import Gate, OpenGate
+from thalweg_tracker.access.grants import Role
 from thalweg_tracker.access.rates import Limiter
+from thalweg_tracker.errors import AccessError, EngineError
 from thalweg_tracker.model.settings import AccessSettings
 
 
@@ -16,6 +18,13 @@ class Doors:
     gate: Gate
     limiter: Limiter
     settings: AccessSettings
+
+    async def admits(self, header: str | None) -> bool:
+        """Whether the bearer of an `Authorization` header may see what concerns the server as a whole."""
+        try:
+            return (await self.gate.admit(header)).allows(Role.READ, None)
+        except (AccessError, EngineError):
+            return False
 
 
 def open_doors() -> Doors:

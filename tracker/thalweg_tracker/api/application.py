@@ -24,13 +24,19 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.files import FileStore
+from thalweg_tracker.telemetry.telemetry import Telemetry
 from thalweg_tracker.upkeep.reach import Reach
 
 log = logging.getLogger(__name__)
 
 
 def make_api(
-    engine: Engine, objects: ObjectStore | None, version: str, grpc_address: str | None, doors: Doors
+    engine: Engine,
+    objects: ObjectStore | None,
+    version: str,
+    grpc_address: str | None,
+    doors: Doors,
+    telemetry: Telemetry | None = None,
 ) -> FastAPI:
     """The application over one engine and the store of checkpoints, if there is one.
 
@@ -57,8 +63,10 @@ def make_api(
         openapi_url="/api/v1/openapi.json",
         lifespan=open_objects,
     )
-    timed = TimedEngine(engine)
+    telemetry = telemetry or Telemetry()
+    timed = TimedEngine(engine, telemetry.traces)
     hub = LiveHub(engine)
+    telemetry.metrics.http.listeners.set_function(lambda: hub.listeners)
     routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate)]
     if isinstance(objects, FileStore):
         routers.append(make_object_router(objects))

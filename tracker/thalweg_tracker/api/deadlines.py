@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from thalweg_tracker.engine.contract import NO_PARAMETERS, Engine, Key, Lookup, Parameters, Rows
 from thalweg_tracker.engine.failures import TIMEOUT_EXCEEDED, engine_error
 from thalweg_tracker.model import limits
+from thalweg_tracker.telemetry.traces import Traces
 
 _ends_at_s: ContextVar[float | None] = ContextVar("ends_at_s", default=None)
 _opened: ContextVar[list[Iterator[pa.RecordBatch]] | None] = ContextVar("opened", default=None)
@@ -61,8 +62,9 @@ def _close(stream: Iterator[pa.RecordBatch]) -> None:
 class TimedEngine:
     """An engine for handlers: its reads end when the time of their request does."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, traces: Traces | None = None) -> None:
         self._engine = engine
+        self._traces = traces or Traces()
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """See contract."""
@@ -76,7 +78,8 @@ class TimedEngine:
         max_rows_to_read: int | None = None,
     ) -> pa.Table:
         """See contract."""
-        return self._engine.query(sql, parameters, _left_s(timeout_s), max_rows_to_read)
+        with self._traces.query(sql):
+            return self._engine.query(sql, parameters, _left_s(timeout_s), max_rows_to_read)
 
     def stream(
         self,

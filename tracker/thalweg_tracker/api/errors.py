@@ -22,6 +22,7 @@ from thalweg_tracker.errors import (
     RejectedError,
 )
 from thalweg_tracker.model import limits
+from thalweg_tracker.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,13 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 def error_answer(status: int, code: str, message: str, hint: str = "", **more: Any) -> JSONResponse:
     """An error in the one shape."""
     return JSONResponse({"error": {"code": code, "message": message, "hint": hint, **more}}, status)
+
+
+def _defect(code: str, message: str) -> JSONResponse:
+    """500 with what finds its lines in the log."""
+    found = request_id.get()
+    more = {"hint": f"Look for {found} there.", "request_id": found} if found else {}
+    return error_answer(500, code, message, **more)
 
 
 def busy_answer(code: str, message: str, hint: str) -> JSONResponse:
@@ -103,10 +111,10 @@ def add_handlers(app: FastAPI) -> None:
                 400, "too_many_points", message, "Ask for fewer runs, with a filter, or for fewer metrics."
             )
         log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return error_answer(500, "database_error", "the database could not answer; the server's log says why")
+        return _defect("database_error", "the database could not answer; the server's log says why")
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        answer = error_answer(500, "internal_error", "this is a defect of the server; its log says where")
+        answer = _defect("internal_error", "this is a defect of the server; its log says where")
         answer.headers["Connection"] = "close"  # uvicorn closes it after an exception
         return answer

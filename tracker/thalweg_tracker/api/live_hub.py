@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -163,6 +164,11 @@ class LiveHub:
         self._states_due_s = self._moved_at_s = 0.0
 
     @property
+    def listeners(self) -> int:
+        """How many there are. May be asked from any thread."""
+        return len(self._listeners)
+
+    @property
     def is_full(self) -> bool:
         """Whether it takes no more listeners."""
         return len(self._listeners) >= limits.LIVE_LISTENERS_MAX
@@ -171,7 +177,8 @@ class LiveHub:
         """Begins to look for it."""
         self._listeners.add(listener)
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            # It works for all of them: its log is not that of the request that came first.
+            self._task = asyncio.create_task(self._run(), context=Context())
 
     def remove(self, listener: Listener) -> None:
         """Looks for it no more."""

@@ -35,6 +35,7 @@ class ErrorBody(BaseModel):
     hint: str
     span: tuple[int, int] | None = Field(default=None, description="place in `expression`, in characters")
     expression: str | None = Field(default=None, description="the expression that is wrong, where one is")
+    request_id: str | None = Field(default=None, description="of a 500: what finds its lines in the server's log")
 
 
 class ErrorAnswer(BaseModel):

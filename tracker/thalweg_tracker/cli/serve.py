@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from thalweg_tracker.app import Serving, serve
+from thalweg_tracker.cli.observing import Observing, observing
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
@@ -83,7 +82,6 @@ def _access(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
-_verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 
 
 @click.command()
@@ -94,7 +92,7 @@ _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 @_access
 @_origins
 @_json
-@_verbose
+@observing
 def up(**options: Any) -> None:
     """Serve everything in one process, on the embedded engine.
 
@@ -108,7 +106,7 @@ def up(**options: Any) -> None:
 @_grpc
 @_access
 @_json
-@_verbose
+@observing
 def ingest(**options: Any) -> None:
     """Take records in, into ClickHouse servers. Run `thalweg migrate` once before.
 
@@ -125,7 +123,7 @@ def ingest(**options: Any) -> None:
 @_origins
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
 @_json
-@_verbose
+@observing
 def api(**options: Any) -> None:
     """Answer queries over HTTP, from ClickHouse servers.
 
@@ -136,13 +134,8 @@ def api(**options: Any) -> None:
 
 def _run(key: str, store_text: str, options: Mapping[str, Any]) -> None:
     """Serves what the options of a command say. `key`: the option that names the store."""
-    logging.basicConfig(
-        level=logging.DEBUG if options["verbose"] else logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for noisy in ("aiobotocore", "asyncio", "botocore", "grpc", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    observed: Observing = options["observed"]
+    observed.set_up_logs()
     as_json, grpc_text, http_text = options["as_json"], options.get("grpc_text"), options.get("http_text")
     try:
         store = _role_store(key, store_text)
@@ -152,6 +145,7 @@ def _run(key: str, store_text: str, options: Mapping[str, Any]) -> None:
             http=parse_address("--http", http_text) if http_text else None,
             told=options.get("told"),
             objects=parse_objects("--objects", options["objects"], os.environ, store) if http_text else None,
+            ops=observed.ops(),
             access=parse_access(
                 os.environ,
                 auth=options["auth"],
@@ -163,7 +157,7 @@ def _run(key: str, store_text: str, options: Mapping[str, Any]) -> None:
         )
         asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
     except TrackerError as error:
-        _fail(error)
+        observed.fail(error)
     if not as_json:
         print("thalweg: stopped", flush=True)
 
@@ -188,6 +182,7 @@ def _say_ready(serving: Serving) -> None:
         "thalweg is up\n"
         + line("http", serving.url)
         + line("grpc", serving.grpc)
+        + line("ops", serving.ops and f"http://{serving.ops}")
         + line("data", serving.engine)
         + line("docs", serving.url and f"{serving.url}/docs")
         + "Ctrl-C stops it.",
@@ -197,9 +192,6 @@ def _say_ready(serving: Serving) -> None:
 
 def _say_ready_json(serving: Serving) -> None:
     grpc = str(serving.grpc) if serving.grpc else None
-    print(json.dumps({"http": serving.url, "grpc": grpc, "engine": serving.engine, "pid": os.getpid()}), flush=True)
-
-
-def _fail(error: TrackerError) -> NoReturn:
-    print(f"Error: {error}", file=sys.stderr)
-    sys.exit(1)
+    ops = f"http://{serving.ops}" if serving.ops else None
+    ready = {"http": serving.url, "grpc": grpc, "ops": ops, "engine": serving.engine, "pid": os.getpid()}
+    print(json.dumps(ready), flush=True)

@@ -21,6 +21,7 @@ from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock
 from thalweg_tracker.ingest.events import WriterNews, attribute_rows, branch_rows, writer_rows
 from thalweg_tracker.model import limits
+from thalweg_tracker.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,16 @@ class Submission:
 class Committer:
     """Collects submissions and commits them in groups."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, telemetry: Telemetry | None = None) -> None:
         self._engine = engine
+        telemetry = telemetry or Telemetry()
+        self._traces = telemetry.traces
+        self._metrics = telemetry.metrics.ingest
+        self._metrics.queue_bytes.set_function(lambda: self._buffered_bytes)
+        self._metrics.waiting.set_function(lambda: self._waiting_for_room)
+        self._metrics.oldest_batch_s.set_function(self._oldest_s)
+        self._arrivals_us: dict[int, int] = {}  # of what is not yet committed, in the order of its coming
+        self._waiting_for_room = 0
         self._waiting: deque[Submission] = deque()
         self._buffered_bytes = 0
         self._news = asyncio.Event()
@@ -65,14 +74,32 @@ class Committer:
         """Takes a batch in when there is room. The future is done at its commit, or has its EngineError."""
         submission = Submission(blocks, news, asyncio.get_running_loop().create_future())
         size = submission.size_bytes
-        async with self._turn, self._room:
-            await self._room.wait_for(
-                lambda: not self._buffered_bytes or self._buffered_bytes + size <= limits.INGEST_BUFFER_BYTES
-            )
-            self._buffered_bytes += size
+        self._arrivals_us[id(submission)] = news.seen_at_us
+        begun_s = time.perf_counter()
+        must_wait = self._turn.locked() or not self._has_room(size)
+        self._waiting_for_room += must_wait
+        try:
+            async with self._turn, self._room:
+                await self._room.wait_for(lambda: self._has_room(size))
+                self._buffered_bytes += size
+        except BaseException:  # the stream is gone
+            del self._arrivals_us[id(submission)]
+            raise
+        finally:
+            if must_wait:
+                self._waiting_for_room -= 1
+                self._metrics.backpressure_s.inc(time.perf_counter() - begun_s)
         self._waiting.append(submission)
         self._news.set()
         return submission.done
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return not self._buffered_bytes or self._buffered_bytes + size_bytes <= limits.INGEST_BUFFER_BYTES
+
+    def _oldest_s(self) -> float:
+        """Age of the oldest batch that is not committed. May be called from any thread."""
+        oldest_us = next(iter(list(self._arrivals_us.values())), None)
+        return 0.0 if oldest_us is None else max(0.0, time.time() - oldest_us / 1e6)
 
     async def _run(self) -> None:
         while True:
@@ -99,11 +126,21 @@ class Committer:
     async def _commit(self, group: list[Submission]) -> None:
         loop = asyncio.get_running_loop()
         error: Exception | None = None
+        begun_s = time.perf_counter()
         try:
-            await loop.run_in_executor(self._threads, self._insert, group)
+            points = await loop.run_in_executor(self._threads, self._insert, group)
         except Exception as caught:  # the outermost line of a commit: every stream in it is told
             log.exception("a commit of %d batches failed", len(group))
             error = caught
+            self._metrics.commit_failures.inc()
+        else:
+            self._metrics.points.inc(points)
+            self._metrics.batches.inc(len(group))
+            self._metrics.commit_rows.observe(points)
+            self._metrics.ack_s.observe(max(0.0, time.time() - group[0].news.seen_at_us / 1e6))
+        self._metrics.commit_s.observe(time.perf_counter() - begun_s)
+        for submission in group:
+            del self._arrivals_us[id(submission)]
         self._slots.release()
         async with self._room:
             self._buffered_bytes -= sum(submission.size_bytes for submission in group)
@@ -117,8 +154,14 @@ class Committer:
                 submission.done.set_exception(error)
                 submission.done.exception()  # counts as seen: its stream may be gone
 
-    def _insert(self, group: list[Submission]) -> None:
-        """Runs in a thread. The writers' rows come last: what they count is there."""
+    def _insert(self, group: list[Submission]) -> int:
+        """Returns the number of points. Runs in a thread. The writers' rows come last: what they count is there."""
+        with self._traces.commit() as span:
+            points = self._insert_all(group)
+            span.set(thalweg__batches=len(group), thalweg__points=points)
+        return points
+
+    def _insert_all(self, group: list[Submission]) -> int:
         started_s = time.perf_counter()
         blocks = [block for submission in group for block in submission.blocks if block.points]
         if blocks:
@@ -139,6 +182,7 @@ class Committer:
         log.debug(
             "committed %d points of %d batches in %.0f ms", points, len(group), 1e3 * (time.perf_counter() - started_s)
         )
+        return points
 
     async def close(self) -> None:
         """Commits what was submitted, then stops."""

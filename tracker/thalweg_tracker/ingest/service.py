@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -25,11 +24,13 @@ from thalweg_tracker.ingest.decode import Decoded, Greeting, StreamDecoder, deco
 from thalweg_tracker.ingest.events import WriterNews
 from thalweg_tracker.ingest.gather import Gather
 from thalweg_tracker.ingest.registry import Named, Naming, Placed, Registry
+from thalweg_tracker.ingest.streams import Streams, StreamWatch
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.settings import Address, TlsFiles
+from thalweg_tracker.telemetry.grpc_health import HealthService
+from thalweg_tracker.telemetry.telemetry import Telemetry
 
-log = logging.getLogger(__name__)
-
+SERVICE: Final = ingest_pb2.DESCRIPTOR.services_by_name["Ingest"].full_name
 _COUNTERS_MAX: Final = 64
 _DECODE_HERE_BYTES: Final = 64 << 10
 """Larger batches are decoded in a thread: the other streams are not held up."""
@@ -47,12 +48,16 @@ class _Answer:
     rejected: Collection[pb.Rejected]
     ack: pb.Ack
     done: asyncio.Future[None]
+    first_us: int  # time of the first point; 0 if there is none
 
 
 class IngestService(ingest_pb2_grpc.IngestServicer):
     """Serves `Ingest.Stream`."""
 
-    def __init__(self, registry: Registry, committer: Committer, doors: Doors) -> None:
+    def __init__(
+        self, registry: Registry, committer: Committer, doors: Doors, telemetry: Telemetry | None = None
+    ) -> None:
+        self._streams = Streams((telemetry or Telemetry()).metrics.ingest)
         self._registry = registry
         self._gate, self._limiter = doors.gate, doors.limiter
         self._place: Gather[Greeting, Placed] = Gather(self._place_all, limits.GREETINGS_AT_ONCE)
@@ -75,27 +80,38 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     ) -> AsyncIterator[ingest_pb2.ServerRecords]:
         """Answers each batch in order, after its commit."""
         answers: asyncio.Queue[_Answer | None] = asyncio.Queue(limits.UNACKED_BATCHES_PER_STREAM)
-        intake = asyncio.create_task(self._take_in(requests, answers, _authorization(context)))
+        watch = self._streams.open()
+        intake = asyncio.create_task(self._take_in(requests, answers, watch, _authorization(context)))
         self._intakes.add(intake)
         try:
             while (answer := await answers.get()) is not None:
                 await answer.done
+                watch.committed(answer.first_us, answer.rejected)
                 for refusal in answer.rejected:
                     yield ingest_pb2.ServerRecords(rejected=refusal)
                 yield ingest_pb2.ServerRecords(ack=answer.ack)
             await intake
+            watch.ends("ended")
         except RejectedError as error:
+            watch.ends("refused", error.message)
             # A new stream begins without names, so that one may be tried again.
             again = error.code == "too_many_names"
             code = grpc.StatusCode.RESOURCE_EXHAUSTED if again else grpc.StatusCode.INVALID_ARGUMENT
             await context.abort(code, error.message)
         except AccessError as error:
+            watch.ends("limited" if isinstance(error, LimitedError) else "no_access")
             await _refuse(context, error)
         except _StoppingError:
+            watch.ends("stopping")
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         except EngineError as error:
+            watch.ends("database")
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"the database failed: {error}"[:1000])
+        except Exception:
+            watch.ends("defect")
+            raise
         finally:
+            watch.close()
             self._intakes.discard(intake)
             intake.cancel()
             await asyncio.gather(intake, return_exceptions=True)
@@ -104,6 +120,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         self,
         requests: AsyncIterator[ingest_pb2.ClientRecords],
         answers: asyncio.Queue[_Answer | None],
+        watch: StreamWatch,
         authorization: str | None,
     ) -> None:
         """Reads the stream as fast as the committer takes it, and queues what must be answered. None ends the queue."""
@@ -112,7 +129,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
                 raise _StoppingError
             grant = await self._gate.admit(authorization)
             with ExitStack() as places:
-                await self._read(requests, answers, grant, places)
+                await self._read(requests, answers, watch, grant, places)
         except asyncio.CancelledError:
             if not self._is_stopping:
                 raise  # the stream is gone: nobody takes an answer
@@ -127,6 +144,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         self,
         requests: AsyncIterator[ingest_pb2.ClientRecords],
         answers: asyncio.Queue[_Answer | None],
+        watch: StreamWatch,
         grant: Grant,
         places: ExitStack,
     ) -> None:
@@ -141,6 +159,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
                     raise ForbiddenError(f"this token may not write to a project {greeting.project!r}, if there is one")
                 places.enter_context(self._limiter.stream(grant, greeting.project))
                 decoder = await self._greet(greeting, request.hello.acknowledged)
+                watch.greeted(decoder.writer)
             elif kind == "batch":
                 await self._gate.check(grant)
                 pause_s = self._limiter.points(grant, decoder.writer.project, _points_of(request.batch))
@@ -152,16 +171,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
 
     async def _greet(self, greeting: Greeting, acknowledged: int) -> StreamDecoder:
         placed = await self._place(greeting)
-        writer = placed.writer
-        log.info(
-            "writer %s of run %s/%s (branch %d, rank %d) is here",
-            writer.writer_id,
-            writer.project,
-            writer.run_id,
-            writer.branch,
-            writer.rank,
-        )
-        return StreamDecoder(writer, begins_after=acknowledged, committed=placed.committed)
+        return StreamDecoder(placed.writer, begins_after=acknowledged, committed=placed.committed)
 
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None], grant: Grant
@@ -174,7 +184,8 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         news = WriterNews(decoder.writer, decoded.events, _counters(batch), seen_us, batch.sequence, *decoded.span)
         done = await self._committer.submit(decoded.blocks, news)
         ack = pb.Ack(writer=decoder.writer.writer_id, sequence=batch.sequence)
-        await answers.put(_Answer(decoded.rejected.values(), ack, done))
+        first_us = int(decoded.blocks[0].times[0]) if decoded.blocks else 0  # writers send in the order of logging
+        await answers.put(_Answer(decoded.rejected.values(), ack, done, first_us))
 
     async def _register(self, decoder: StreamDecoder, decoded: Decoded, most: float) -> None:
         """Registers new names before the first point that uses them is committed. `most`: metrics of a run; 0: any."""
@@ -216,10 +227,11 @@ def _counters(batch: pb.Batch) -> dict[str, int]:
 
 
 async def start_grpc(
-    service: IngestService, address: Address, tls: TlsFiles | None = None
+    service: IngestService, address: Address, health: HealthService, tls: TlsFiles | None = None
 ) -> tuple[grpc.aio.Server, Address]:
     """A started server and the address that it listens on. Raises SettingError if it cannot."""
     server = grpc.aio.server(options=policy.SERVER_OPTIONS)
+    health.add_to(server)
     ingest_pb2_grpc.add_IngestServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     try:
         port = (

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -193,6 +193,8 @@ class ServerSettings:
     objects: ObjectSettings | None = None
     """Where checkpoints go; None: nowhere."""
     access: AccessSettings = AccessSettings()
+    ops: Address | None = None
+    """Where probes and metrics are served beside the roles, also off loopback; None: with the API alone."""
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -249,6 +251,14 @@ def _endpoint(environ: Mapping[str, str]) -> str | None:
     return text.rstrip("/")
 
 
+LIMIT_VARIABLES: Final = {
+    "points_per_s": "THALWEG_LIMIT_POINTS_PER_S",
+    "streams": "THALWEG_LIMIT_STREAMS",
+    "metrics_per_run": "THALWEG_LIMIT_METRICS_PER_RUN",
+    "requests_per_s": "THALWEG_LIMIT_REQUESTS_PER_S",
+    "query_seconds_per_s": "THALWEG_LIMIT_QUERY_SECONDS_PER_S",
+}
+"""Where each of LimitSettings comes from."""
 INITIAL_TOKEN_MIN_CHARS: Final = 32
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
@@ -271,7 +281,7 @@ def parse_access(
         tokens=auth == "tokens",
         initial=_initial_token(environ),
         tls=_tls_files(certificate, key, client_ca),
-        limits=LimitSettings(**{one.name: _limit(environ, one.name) for one in fields(LimitSettings)}),
+        limits=LimitSettings(**{name: _limit(environ, key) for name, key in LIMIT_VARIABLES.items()}),
         origins=pages,
         checkpoint_places=_places(environ),
     )
@@ -316,8 +326,7 @@ def _tls_files(certificate: str | None, key: str | None, client_ca: str | None) 
     return None
 
 
-def _limit(environ: Mapping[str, str], name: str) -> float:
-    key = f"THALWEG_LIMIT_{name.upper()}"
+def _limit(environ: Mapping[str, str], key: str) -> float:
     text = environ.get(key, "")
     try:
         value = float(text) if text else 0.0

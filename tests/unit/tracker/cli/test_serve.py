@@ -36,6 +36,8 @@ def thalweg(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         (("up", "--http", "0.0.0.0:7412"), "or --auth tokens"),
         (("up", "--grpc", "192.168.1.1:7411"), "or --auth tokens"),
         (("up", "--grpc", "nonsense"), "--grpc='nonsense': wanted host:port"),
+        (("up", "--ops", "nonsense"), "--ops='nonsense': wanted host:port"),
+        (("up", "--log-format", "xml"), "'xml' is not one of 'text', 'json'"),
         (("up", "--data", f"clickhouse://u:{SECRET}@h/d"), "a folder"),
         (("ingest",), "--store"),
         (("ingest", "--store", "/some/folder"), "clickhouse://host:port/database"),
@@ -67,15 +69,24 @@ def test_a_folder_has_one_server(tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("what", ["http", "grpc"])
+def test_why_it_cannot_start_in_json(tmp_path: Path) -> None:
+    """Also the last line of a log is what a reader of that log can read."""
+    (tmp_path / "file").write_text("")
+    ended = thalweg("up", "--data", str(tmp_path / "file" / "data"), THALWEG_LOG_FORMAT="json")
+    line = json.loads(ended.stderr)
+    assert (ended.returncode, line["level"]) == (1, "CRITICAL")
+    assert str(tmp_path / "file" / "data") in line["message"]
+
+
+@pytest.mark.parametrize("what", ["http", "grpc", "ops"])
 def test_an_address_has_one_server(tmp_path: Path, what: str) -> None:
     """The address that is taken is named."""
     with running_server(tmp_path / "one") as server:
-        taken = server.url.removeprefix("http://") if what == "http" else server.grpc
+        taken = server.grpc if what == "grpc" else server.url.removeprefix("http://")
         addresses = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0"} | {what: taken}
         arguments = [f"--{name}={address}" for name, address in addresses.items()]
         ended = thalweg("up", "--data", str(tmp_path / "two"), *arguments)
-        assert (ended.returncode, taken in ended.stderr, "free" in ended.stderr) == (1, True, True)
+        assert (ended.returncode, f"--{what}='{taken}'" in ended.stderr, "free" in ended.stderr) == (1, True, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -115,6 +115,11 @@ def test_settings_of_access() -> None:
     assert access.origins == ("https://a.example", "http://localhost:3000")
 
 
+def test_probes_and_metrics_may_be_on_any() -> None:
+    """They tell nothing of runs, and take nothing in."""
+    check_exposure(ServerSettings(DATA, ops=parse_address("--ops", "0.0.0.0:9464")))
+
+
 @pytest.mark.parametrize(
     ("text", "store"),
     [
