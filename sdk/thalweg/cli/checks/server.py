@@ -40,31 +40,30 @@ class Answered:
 def check_server(settings: Settings) -> Answered:
     """Findings on the server of these settings."""
     client = ApiClient(settings.url, settings.token, timeout_s=policy.DISCOVERY_TIMEOUT_S)
+    place = urlsplit(settings.url).netloc.rpartition("@")[2]
     begun_s = time.time()
     try:
         health, headers = client.get_with_headers("/health")
     except UnreachableError as error:
-        return Answered([_unreached(settings.url, error)])
+        return Answered([_unreached(place, urlsplit(settings.url).scheme, error)])
     except ServerError as error:
-        refused = _refused(error, settings)
-        return Answered([refused or Finding(HTTP, FAIL, str(error), "Make sure that THALWEG_URL is a Thalweg server.")])
+        told = f"{place} answers, but not as a Thalweg server: {error}"
+        return Answered([_refused(error, settings) or Finding(HTTP, FAIL, told, "Correct THALWEG_URL.")])
     ended_s = time.time()
     if not isinstance(health, dict) or "version" not in health:
-        told = f"{settings.url} answers, and is no Thalweg server"
+        told = f"{place} answers, but not as a Thalweg server"
         return Answered([Finding(HTTP, FAIL, told, "Correct THALWEG_URL.")])
-    reached = Finding(HTTP, OK, f"{settings.url} answered after {1e3 * (ended_s - begun_s):.0f} ms")
+    reached = Finding(HTTP, OK, f"{place} answered after {1e3 * (ended_s - begun_s):.0f} ms")
     findings = [reached, _version(str(health["version"])), _clock(headers, begun_s, ended_s), _token(client, settings)]
     return Answered(findings, health)
 
 
-def _unreached(url: str, error: UnreachableError) -> Finding:
+def _unreached(place: str, scheme: str, error: UnreachableError) -> Finding:
     """What kept us from the server, plainly."""
     cause = error.__cause__
     if isinstance(cause, URLError) and isinstance(cause.reason, Exception):
         cause = cause.reason
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2]
-    told, then = _why(cause, place, parts.scheme)
+    told, then = _why(cause, place, scheme)
     return Finding(HTTP, FAIL, told, then)
 
 
@@ -114,15 +113,15 @@ def _token(client: ApiClient, settings: Settings) -> Finding:
     try:
         client.get(f"/projects/{segment(settings.project)}/runs", limit=1)
     except ServerError as error:
-        refused = _refused(error, settings)
-        return refused or Finding(TOKEN, FAIL, f"cannot read project {settings.project!r}: {error}", "See its log.")
+        other = Finding(TOKEN, FAIL, f"cannot read project {settings.project!r}: {error}", "See the server's log.")
+        return _refused(error, settings, also=404) or other
     if settings.token:
         return Finding(TOKEN, OK, f"the token reads project {settings.project!r}")
     return Finding(TOKEN, OK, f"project {settings.project!r} can be read without a token")
 
 
-def _refused(error: ServerError, settings: Settings) -> Finding | None:
-    """What a 401, 403 or 404 means; None for anything else."""
+def _refused(error: ServerError, settings: Settings, also: int = 403) -> Finding | None:
+    """What a 401 or 403 means, or a status that is `also` one of refusal; None for anything else."""
     status = error.__cause__.code if isinstance(error.__cause__, HTTPError) else 0
     if status == 401 and not settings.token:
         return Finding(
@@ -131,7 +130,7 @@ def _refused(error: ServerError, settings: Settings) -> Finding | None:
     if status == 401:
         told = "the server does not take this token: it is wrong, revoked, or has expired"
         return Finding(TOKEN, FAIL, told, "Ask the server's operator for a new one.")
-    if status in (403, 404):
+    if status in (403, also):
         told = f"this token may not read project {settings.project!r}"
         return Finding(TOKEN, FAIL, told, "Correct THALWEG_PROJECT, or ask for a token of that project.")
     return None

@@ -299,7 +299,9 @@ def test_why_a_server_cannot_be_reached() -> None:
     with talking(b"SSH-2.0-x\r\n") as port:
         assert "speaks no HTTP" in fails(f"http://127.0.0.1:{port}")
     with answering(body=["something else"]) as url:
-        assert "is no Thalweg server" in fails(url)
+        assert "not as a Thalweg server" in fails(url)
+    with answering(404, body={"detail": "Not Found"}) as url:
+        assert "not as a Thalweg server" in fails(url)
 
 
 def fails(url: str) -> str:
