@@ -1,4 +1,4 @@
-"""Exit status 0 if the server in this container is ready: /readyz of THALWEG_OPS on loopback. Needs nothing but Python."""
+"""Exit status 0 if the server in this container is ready: /readyz at the port of THALWEG_OPS. Needs only Python."""
 
 from __future__ import annotations
 

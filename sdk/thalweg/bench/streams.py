@@ -21,6 +21,7 @@ from thalweg.bench.numbers import quantile
 from thalweg.bench.read_back import verify
 from thalweg.bench.words import Words
 from thalweg.errors import ThalwegError
+from thalweg.sender.told import seen_from_here
 from thalweg.wire import policy
 from thalweg.wire.run_ids import generate_run_id
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
@@ -175,7 +176,7 @@ class _Writer:
 @asynccontextmanager
 async def _calls(url: str, count: int) -> AsyncIterator[list[Any]]:
     """So many streams, over a few connections."""
-    address = os.environ.get("THALWEG_GRPC") or ApiClient(url).get("/health")["grpc"]
+    address = os.environ.get("THALWEG_GRPC") or seen_from_here(ApiClient(url).get("/health")["grpc"], url)
     channels = [grpc.aio.insecure_channel(address, options=policy.CLIENT_OPTIONS) for _ in range(min(_CHANNELS, count))]
     try:
         stubs = [ingest_pb2_grpc.IngestStub(channel) for channel in channels]  # type: ignore[no-untyped-call]  # generated

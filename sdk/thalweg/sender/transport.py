@@ -15,6 +15,7 @@ import grpc
 
 from thalweg.api_client import ApiClient
 from thalweg.errors import ServerError
+from thalweg.sender.told import seen_from_here
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
@@ -64,7 +65,7 @@ class GrpcTransport:
         address = health.get("grpc") if isinstance(health, dict) else None
         if not isinstance(address, str):
             raise RetryLaterError(f"{self._url} names no address that takes records in (`grpc` of /api/v1/health)")
-        return address
+        return seen_from_here(address, self._url)
 
     @asynccontextmanager
     async def open(self, hello: pb.Hello) -> AsyncIterator[Stream]:
