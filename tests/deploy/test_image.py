@@ -31,7 +31,7 @@ from thalweg.api_client import ApiClient
 USER = "10001"
 LANDED = {"THALWEG_LISTEN_HTTP", "THALWEG_OPS", "THALWEG_ADMIN_TOKEN_FILE"} <= KNOWN
 
-# In a mount namespace of its own: only the data can be written, and a /tmp of memory. $1: the data; the rest: the command.
+# In a mount namespace of its own: only the data can be written, and a /tmp of memory. $1: the data; then the command.
 CONFINE = """
 set -e
 data=$1; shift

@@ -118,7 +118,7 @@ def test_ports_are_those_of_the_image(overlay: Path) -> None:
 
 @each_overlay
 def test_secrets_are_named_and_none_is_there(overlay: Path) -> None:
-    """Each that is named is described in the example or made by a command at the head of the overlay; maps are there."""
+    """Each that is named is made by a command at the head of the overlay; maps are there."""
     objects = kustomize(overlay)
     told = (overlay / "kustomization.yaml").read_text()
     maps = named(objects, "ConfigMap")

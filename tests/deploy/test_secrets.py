@@ -52,7 +52,7 @@ def test_what_the_script_makes_is_never_committed() -> None:
 
 
 def test_the_script_makes_all_that_compose_asks_for(tmp_path: Path) -> None:
-    """Every variable that must be set, and every file of a secret but the certificates, which are the operator's own."""
+    """Every variable that must be set, and every file of a secret but certificates, which are the operator's own."""
     made = make_secrets(tmp_path)
     for path in COMPOSE_FILES:
         assert required(path) <= made.keys(), path.name
