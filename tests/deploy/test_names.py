@@ -51,22 +51,19 @@ CONTRACTED = {
     "backup",
     "doctor",
     "ingest --workers",
-    "move",
-    "move --from",
-    "move --to",
     "restore-database",
+    "restore-database --check",
     "thalweg_ingest_commit_duration_seconds",
     "token create",
     "token create --expires",
     "token create --project",
     "token create --role",
-    "token revoke",
 }
 
 _VARIABLE = re.compile(r"\bTHALWEG_[A-Z0-9_]*[A-Z0-9]\b")
 _METRIC = re.compile(r"\bthalweg_[a-z0-9_]+_(?:seconds|bytes|total|points|rows)(?=_bucket|_count|_sum|\b)")
-# Not where `thalweg` is the service that `docker compose exec` is told.
-_COMMAND = re.compile(r"(?<!exec)(?:^|[\s/])thalweg ([a-z][a-z-]*(?: [^\s|>#&;'\"]+)*)")
+# Not where `thalweg` is the service that `docker compose exec` is told, or a namespace of Kubernetes.
+_COMMAND = re.compile(r"(?<!exec)(?<!-n)(?:^|[\s/])thalweg ([a-z][a-z-]*(?: [^\s|>#&;'\"]+)*)")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 # Of Compose and of ClickHouse in these files, not of Thalweg.
 _OTHERS = {
