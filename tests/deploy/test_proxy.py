@@ -131,15 +131,16 @@ def test_an_ingest_and_an_api_go_away_and_nothing_is_lost(clickhouse: RunningSer
         envoy = stack.enter_context(proxy(tmp_path, whole))
         client = ApiClient(envoy.url)
         running = training.start(tmp_path, envoy.url, training.ENDLESS, "proxied", THALWEG_GRPC=envoy.grpc)
-        running.read_steps(1000)
-        wait_until(lambda: training.get_run(client, "faults", "proxied").get("last_step"))
+        try:
+            running.read_steps(1000)
+            wait_until(lambda: training.get_run(client, "faults", "proxied").get("last_step"))
 
-        ingests[0][1].close()  # stopped: it drains, and must end well
-        apis[0][1].close()
-        wait_until(lambda: envoy.healthy("ingest") == envoy.healthy("api") == 1)
-        last = running.read_steps(1000)
-        wait_until(lambda: training.get_run(client, "faults", "proxied").get("last_step", 0) > last)
-
-        last = max(last, running.kill())
+            ingests[0][1].close()  # stopped: it drains, and must end well
+            apis[0][1].close()
+            wait_until(lambda: envoy.healthy("ingest") == envoy.healthy("api") == 1)
+            last = running.read_steps(1000)
+            wait_until(lambda: training.get_run(client, "faults", "proxied").get("last_step", 0) > last)
+        finally:
+            last_logged = running.kill()
         training.wait_for_status(client, "proxied", "killed")
-        training.assert_complete(client, "proxied", last)
+        training.assert_complete(client, "proxied", max(last, last_logged))
