@@ -27,6 +27,7 @@ from tests.deploy.test_names import KNOWN
 from tests.support import training
 from tests.support.deployment import DEPLOY, ROOT, dockerfile, image_environment, run, tool
 from thalweg.api_client import ApiClient
+from thalweg.errors import ThalwegError
 
 USER = "10001"
 LANDED = {"THALWEG_LISTEN_HTTP", "THALWEG_OPS", "THALWEG_ADMIN_TOKEN_FILE"} <= KNOWN
@@ -201,7 +202,7 @@ with thalweg.init(project="faults", run_id="image", system_interval_s=0) as run:
     client = ApiClient(url, container.token)
     training.wait_for_status(client, "image", "finished")
     assert training.exact(client, "image", "loss") == {float(n): 1 / (1 + n) for n in range(1000)}
-    with pytest.raises(Exception, match="token"):
+    with pytest.raises(ThalwegError, match="token"):
         ApiClient(url, None).get("/projects/faults/runs/image")
 
     assert any(container.data.iterdir())
