@@ -72,7 +72,7 @@ def test_it_has_time_to_drain(path: Path) -> None:
 
 
 def test_all_are_hardened_alike() -> None:
-    """What one may not do, none may."""
+    """What one may not do, none may; but the embedded engine compiles to memory that it then executes."""
     bars = (
         "Protect",
         "Private",
@@ -88,6 +88,8 @@ def test_all_are_hardened_alike() -> None:
     found = [{key: tuple(v) for key, v in unit(path).items() if key.startswith(bars)} for path in UNITS]
     assert len(found) == 4
     assert all(one == found[0] for one in found)
+    deny = {path.stem for path in UNITS if "MemoryDenyWriteExecute" in unit(path)}
+    assert deny == {"thalweg-ingest", "thalweg-api", "thalweg-migrate"}
 
 
 def test_roles_on_one_machine_do_not_want_the_same_address() -> None:
