@@ -31,7 +31,6 @@ from urllib.parse import urlencode, urlsplit
 
 import gevent
 import gevent.pool
-import grpc
 from geventhttpclient.response import HTTPConnectionClosed
 from locust import User, between, constant_throughput, events, task
 from locust.contrib.fasthttp import FastHttpUser
@@ -53,9 +52,8 @@ from thalweg.bench.queries import (
 from thalweg.bench.read_back import verify
 from thalweg.bench.words import Words
 from thalweg.errors import ThalwegError
+from thalweg.sender.channels import bearer_metadata, open_blocking_channel
 from thalweg.settings import Settings
-from thalweg.tls import TlsFiles, grpc_place
-from thalweg.wire import policy
 from thalweg.wire.run_ids import generate_run_id
 from thalweg.wire.v1 import ingest_pb2_grpc
 
@@ -177,7 +175,7 @@ class Stream:
         self._to_say.put(words.hello())
         self._to_say.put(words.start())
         stub = ingest_pb2_grpc.IngestStub(user.channel)  # type: ignore[no-untyped-call]  # generated without types
-        metadata = (("authorization", f"Bearer {user.token}"),) if user.token else ()
+        metadata = bearer_metadata(user.token)
         call = stub.Stream(iter(self._to_say.get, None), metadata=metadata)
         self._acks = gevent.spawn(self._take_acks, call)
 
@@ -248,13 +246,7 @@ class ProtocolUser(ServerUser):
         """Takes the address of the ingest from the API, as the SDK does, or from THALWEG_GRPC."""
         super().on_start()
         address = os.environ.get("THALWEG_GRPC") or self.api.get("/health")["grpc"]
-        place, is_secure = grpc_place(address)
-        if is_secure:
-            ca, certificate, key = TlsFiles.read(os.environ).contents()
-            credentials = grpc.ssl_channel_credentials(ca, key, certificate)
-            self.channel = grpc.secure_channel(place, credentials, options=policy.CLIENT_OPTIONS)
-        else:
-            self.channel = grpc.insecure_channel(place, options=policy.CLIENT_OPTIONS)
+        self.channel = open_blocking_channel(address)
 
     def on_stop(self) -> None:
         """Lets go of the connection."""

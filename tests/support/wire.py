@@ -10,7 +10,7 @@ from typing import Final
 import grpc
 import numpy as np
 
-from thalweg.sender.transport import bearer_metadata
+from thalweg.sender.channels import bearer_metadata
 from thalweg.wire import limits, policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb

@@ -21,7 +21,7 @@ from thalweg.bench.numbers import quantile
 from thalweg.bench.read_back import verify
 from thalweg.bench.words import Words
 from thalweg.errors import ThalwegError
-from thalweg.sender.transport import bearer_metadata, open_channel
+from thalweg.sender.channels import bearer_metadata, open_channel
 from thalweg.wire.run_ids import generate_run_id
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 

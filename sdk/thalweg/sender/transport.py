@@ -15,7 +15,7 @@ import grpc
 
 from thalweg.api_client import ApiClient
 from thalweg.errors import ServerError, SettingError
-from thalweg.tls import TlsFiles, grpc_place
+from thalweg.sender.channels import bearer_metadata, open_channel
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
@@ -86,21 +86,6 @@ class GrpcTransport:
                 yield stream
             finally:
                 call.cancel()
-
-
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to host:port, or grpcs://host:port. Raises SettingError, OSError where TLS cannot be set up."""
-    place, is_secure = grpc_place(address)
-    if not is_secure:
-        return grpc.aio.insecure_channel(place, options=policy.CLIENT_OPTIONS)
-    ca, certificate, key = TlsFiles.read(os.environ).contents()
-    credentials = grpc.ssl_channel_credentials(ca, key, certificate)
-    return grpc.aio.secure_channel(place, credentials, options=policy.CLIENT_OPTIONS)
-
-
-def bearer_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """What a call carries to show a token."""
-    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 _Call = grpc.aio.StreamStreamCall[ingest_pb2.ClientRecords, ingest_pb2.ServerRecords]

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from thalweg.cli.checks.addresses import host_of, is_loopback
 from thalweg.cli.checks.finding import FAIL, OK, WARN, Finding
+from thalweg.errors import SettingError
 from thalweg.settings import Settings
 from thalweg.wire import policy
 
@@ -37,7 +38,13 @@ def _look(address: str) -> Finding:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what fails is told by the finding
     import grpc  # late: the training process does not hold it, and other commands do without
 
-    with grpc.insecure_channel(address, options=policy.CLIENT_OPTIONS) as channel:
+    from thalweg.sender.channels import open_blocking_channel
+
+    try:
+        opened = open_blocking_channel(address)
+    except (SettingError, OSError) as error:
+        return Finding(CHECK, FAIL, f"cannot reach {address}: {error}", "Correct that setting.")
+    with opened as channel:
         check = channel.unary_unary(_METHOD, request_serializer=bytes, response_deserializer=bytes)
         try:
             answer = check(b"", timeout=policy.DISCOVERY_TIMEOUT_S)
