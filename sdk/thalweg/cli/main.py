@@ -40,6 +40,8 @@ _SERVER_COMMANDS: Final = {
     "ingest": "Take records in, into ClickHouse servers.",
     "api": "Answer queries over HTTP, from ClickHouse servers.",
     "migrate": "Apply the migrations that a database lacks.",
+    "backup": "Back up a whole database, while everything goes on.",
+    "restore-database": "Restore a backup into an empty database, and verify it.",
 }
 
 

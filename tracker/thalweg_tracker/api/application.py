@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
+from thalweg_tracker.api.backups import make_backup_router
 from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.compression import Compression
 from thalweg_tracker.api.deadlines import StreamEnds, TimedEngine, time_limit
@@ -16,6 +18,7 @@ from thalweg_tracker.api.live import make_live_router
 from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.api.objects import make_object_router
 from thalweg_tracker.api.routes import make_router
+from thalweg_tracker.care.backup_jobs import BackupJobs
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
@@ -30,8 +33,16 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
     `grpc_address`: what senders are told; None where there is no ingest.
     """
 
+    backups = BackupJobs(engine)
+
     @asynccontextmanager
-    async def open_objects(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_objects():
+            yield
+        await asyncio.to_thread(backups.stop)
+
+    @asynccontextmanager
+    async def open_objects() -> AsyncIterator[None]:
         """The store lives in the event loop that uses it."""
         if objects is None:
             yield
@@ -48,12 +59,13 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
         version=version,
         summary="Query API of the experiment tracker",
         openapi_url="/api/v1/openapi.json",
-        lifespan=open_objects,
+        lifespan=lifespan,
     )
     timed = TimedEngine(engine)
     app.include_router(make_router(timed, objects, version, grpc_address), dependencies=[Depends(time_limit)])
     hub = LiveHub(engine)
     app.include_router(make_live_router(engine, hub))
+    app.include_router(make_backup_router(backups))
     app.state.live = hub
     if isinstance(objects, FileStore):
         app.include_router(make_object_router(objects))
