@@ -61,9 +61,10 @@ class ApiClient:
         """The JSON answer to PUT. Raises ServerError, NotFoundError."""
         return self._json(path, body, method="PUT")
 
-    def delete(self, path: str) -> None:
-        """Asks for DELETE, whose answer says nothing. Raises ServerError, NotFoundError."""
-        self._open(path, None, "application/json", method="DELETE").close()
+    def delete(self, path: str, **query: object) -> Any:
+        """The JSON answer to DELETE; None where it says nothing. Raises ServerError, NotFoundError."""
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._json(path + ("?" + urlencode(given) if given else ""), None, method="DELETE")
 
     def post_for_arrow(self, path: str, body: object) -> bytes:
         """The whole answer to POST as an Arrow IPC stream. Raises ServerError, NotFoundError."""
@@ -83,7 +84,7 @@ class ApiClient:
         with self._open(path, body, "application/json", timeout_s, method) as response:
             text = io.BufferedReader(_Body(response, self.url)).read()
         try:
-            return json.loads(text)
+            return json.loads(text) if text or method != "DELETE" else None
         except ValueError as error:
             raise ServerError(
                 f"cannot read the answer of {self.url}{path}: it is not JSON. Is this address a Thalweg server?"

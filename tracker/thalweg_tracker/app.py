@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -22,15 +21,18 @@ import uvicorn
 from thalweg.version import __version__
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.api.live_hub import LiveHub
+from thalweg_tracker.care.drain import Drain
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate, pending
 from thalweg_tracker.engine.server import ServerEngine
 from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
+from thalweg_tracker.ingest.deleted import DeletedRuns
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import IngestService, start_grpc
 from thalweg_tracker.model.settings import (
+    DRAIN_S,
     Address,
     EmbeddedStore,
     FileObjects,
@@ -46,8 +48,6 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _CUT_EVERY_S: Final = 0.1
-DRAIN_S: Final = 10.0
-"""How long streams and requests may go on after the order to stop, to get the answers to what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,8 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
 
 async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
     """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    drain = Drain(settings.drain_s)
+    drain.watch_signals()
     engine = await asyncio.to_thread(open_engine, settings.store)
     try:
         if isinstance(settings.store, EmbeddedStore):
@@ -83,15 +82,14 @@ async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
             raise EngineError(f"cannot serve {settings.store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, settings, on_ready, stop)
+        await _serve(engine, settings, on_ready, drain)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
+        drain.end()
 
 
-async def _serve(
-    engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], stop: asyncio.Event
-) -> None:
+async def _serve(engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], drain: Drain) -> None:
     ingest = await Ingest.start(engine, settings.grpc) if settings.grpc else None
     http: HttpThread | None = None
     try:
@@ -103,36 +101,46 @@ async def _serve(
         gc.collect()
         gc.freeze()  # modules and routes stay: large answers are built faster where collections do not walk them
         on_ready(serving)
-        await stop.wait()
-        log.info("stopping: taking in what is under way")
+        await drain.begun.wait()
     finally:
-        if ingest:
-            await ingest.stop()
-        if http:
-            await asyncio.to_thread(http.stop)
+        within_s = drain.streams_s
+        stopping = [ingest.stop(within_s)] if ingest else []
+        await asyncio.gather(*stopping, *([asyncio.to_thread(http.stop, within_s)] if http else []))
 
 
 class Ingest:
     """The running ingest role."""
 
-    def __init__(self, server: grpc.aio.Server, service: IngestService, committer: Committer, address: Address) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        service: IngestService,
+        committer: Committer,
+        deleted: DeletedRuns,
+        address: Address,
+    ) -> None:
         self.address = address
         self._server = server
         self._service = service
         self._committer = committer
+        self._deleted = deleted
 
     @classmethod
     async def start(cls, engine: Engine, address: Address) -> Ingest:
         """Listens. Raises SettingError if the address is taken."""
         committer = Committer(engine)
-        service = IngestService(Registry(engine), committer)
+        registry = Registry(engine)
+        deleted = DeletedRuns(engine, registry)
+        service = IngestService(registry, committer, deleted)
         server, bound = await start_grpc(service, address)
-        return cls(server, service, committer, bound)
+        deleted.start()
+        return cls(server, service, committer, deleted, bound)
 
-    async def stop(self) -> None:
+    async def stop(self, within_s: float) -> None:
         """Takes in nothing new, gives the streams time for their acks, commits what is left."""
         self._service.stop()
-        await self._server.stop(DRAIN_S)
+        await self._server.stop(within_s)
+        await self._deleted.stop()
         await self._committer.close()
 
 
@@ -146,13 +154,14 @@ class HttpThread:
         self._socket = _listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
         app = make_api(engine, objects, __version__, grpc_address)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S))
+        config = uvicorn.Config(app, log_config=None, access_log=False)
         self._server = _Server(config, app.state.live)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
         self._thread.start()
 
-    def stop(self) -> None:
-        """Answers what was asked, then stops."""
+    def stop(self, within_s: float = DRAIN_S) -> None:
+        """Answers what was asked, as far as that is done in time, then stops."""
+        self._server.config.timeout_graceful_shutdown = int(within_s)
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()

@@ -33,6 +33,9 @@ _COMMANDS: Final = {
     "restore": ("thalweg.cli.restore:restore", "Download a checkpoint of a run."),
     "sync": ("thalweg.cli.sync:sync", "Deliver what waits in the spool, such as offline runs."),
     "bench": ("thalweg.cli.bench:bench", "Put loads on a server, and measure what it takes."),
+    "delete": ("thalweg.cli.delete:delete", "Delete a run, or all of a project; for a week it can be brought back."),
+    "undelete": ("thalweg.cli.delete:undelete", "Bring a deleted run back."),
+    "retention": ("thalweg.cli.delete:retention", "Say for how long a project keeps its runs."),
     "export": ("thalweg.cli.export:export", "Write a run's points to a Parquet or CSV file."),
 }
 _SERVER_COMMANDS: Final = {

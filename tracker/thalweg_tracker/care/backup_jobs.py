@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from thalweg_tracker.care.backup import Progress, StoppedError, take_backup
 from thalweg_tracker.care.manifest import Manifest
@@ -19,6 +19,7 @@ from thalweg_tracker.errors import NotFoundError, RejectedError, TrackerError
 log = logging.getLogger(__name__)
 
 State = Literal["running", "done", "failed"]
+_NOTHING: Final = Progress("", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class BackupState:
     to: str
     state: State
     started_us: int
-    progress: Progress = Progress("", 0, 0)
+    progress: Progress = _NOTHING
     manifest: Manifest | None = None
     error: str = ""
 

@@ -16,6 +16,7 @@ from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
     DEFAULT_HTTP,
+    DRAIN_S,
     Address,
     EmbeddedStore,
     ServerSettings,
@@ -45,6 +46,14 @@ _objects = click.option(
     "--objects", help="Where checkpoints go: a folder, or s3://bucket/prefix.  [default: THALWEG_OBJECTS; DATA/objects]"
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
+_drain = click.option(
+    "--drain-s",
+    envvar="THALWEG_DRAIN_S",
+    type=click.FloatRange(0, 3600),
+    default=DRAIN_S,
+    show_default=True,
+    help="Seconds from SIGTERM to the end, at most. A second SIGTERM ends it at once.",
+)
 _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 
 
@@ -53,27 +62,31 @@ _verbose = click.option("--verbose", is_flag=True, help="Log each commit.")
 @_objects
 @_grpc
 @_http
+@_drain
 @_json
 @_verbose
-def up(data: str, objects: str | None, grpc_text: str, http_text: str, as_json: bool, verbose: bool) -> None:
+def up(
+    data: str, objects: str | None, grpc_text: str, http_text: str, drain_s: float, as_json: bool, verbose: bool
+) -> None:
     """Serve everything in one process, on the embedded engine.
 
     Example: thalweg up --data ./tracking
     """
-    _run("--data", data, grpc_text, http_text, objects_text=objects, as_json=as_json, verbose=verbose)
+    _run("--data", data, grpc_text, http_text, objects_text=objects, drain_s=drain_s, as_json=as_json, verbose=verbose)
 
 
 @click.command()
 @_store
 @_grpc
+@_drain
 @_json
 @_verbose
-def ingest(store: str, grpc_text: str, as_json: bool, verbose: bool) -> None:
+def ingest(store: str, grpc_text: str, drain_s: float, as_json: bool, verbose: bool) -> None:
     """Take records in, into ClickHouse servers. Run `thalweg migrate` once before.
 
     Example: thalweg ingest --store clickhouse://localhost:9000/thalweg
     """
-    _run("--store", store, grpc_text, None, as_json=as_json, verbose=verbose)
+    _run("--store", store, grpc_text, None, drain_s=drain_s, as_json=as_json, verbose=verbose)
 
 
 @click.command()
@@ -81,14 +94,19 @@ def ingest(store: str, grpc_text: str, as_json: bool, verbose: bool) -> None:
 @_objects
 @_http
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
+@_drain
 @_json
 @_verbose
-def api(store: str, objects: str | None, http_text: str, told: str, as_json: bool, verbose: bool) -> None:
+def api(
+    store: str, objects: str | None, http_text: str, told: str, drain_s: float, as_json: bool, verbose: bool
+) -> None:
     """Answer queries over HTTP, from ClickHouse servers.
 
     Example: thalweg api --store clickhouse://localhost:9000/thalweg --ingest 127.0.0.1:7411
     """
-    _run("--store", store, None, http_text, told, objects_text=objects, as_json=as_json, verbose=verbose)
+    _run(
+        "--store", store, None, http_text, told, objects_text=objects, drain_s=drain_s, as_json=as_json, verbose=verbose
+    )
 
 
 def _run(
@@ -99,6 +117,7 @@ def _run(
     told: str | None = None,
     *,
     objects_text: str | None = None,
+    drain_s: float,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -117,6 +136,7 @@ def _run(
             http=parse_address("--http", http_text) if http_text else None,
             told=told,
             objects=parse_objects("--objects", objects_text, os.environ, store) if http_text else None,
+            drain_s=drain_s,
         )
         asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
     except TrackerError as error:

@@ -17,6 +17,7 @@ from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.errors import EngineError, RejectedError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import Decoded, Greeting, StreamDecoder, decode_hello
+from thalweg_tracker.ingest.deleted import DeletedRuns
 from thalweg_tracker.ingest.events import WriterNews
 from thalweg_tracker.ingest.gather import Gather
 from thalweg_tracker.ingest.registry import Naming, Placed, Registry
@@ -47,11 +48,12 @@ class _Answer:
 class IngestService(ingest_pb2_grpc.IngestServicer):
     """Serves `Ingest.Stream`."""
 
-    def __init__(self, registry: Registry, committer: Committer) -> None:
+    def __init__(self, registry: Registry, committer: Committer, deleted: DeletedRuns) -> None:
         self._registry = registry
         self._place: Gather[Greeting, Placed] = Gather(self._place_all, limits.GREETINGS_AT_ONCE)
         self._name: Gather[Naming, Mapping[int, str]] = Gather(registry.register_all, limits.GREETINGS_AT_ONCE)
         self._committer = committer
+        self._deleted = deleted
         self._intakes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -141,6 +143,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
     ) -> None:
+        self._deleted.check(decoder.writer)
         is_short = batch.ByteSize() < _DECODE_HERE_BYTES
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:

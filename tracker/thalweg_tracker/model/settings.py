@@ -14,6 +14,7 @@ from thalweg_tracker.errors import SettingError
 
 DEFAULT_GRPC: Final = "127.0.0.1:7411"
 DEFAULT_HTTP: Final = "127.0.0.1:7412"
+DRAIN_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class ServerSettings:
     """gRPC address that the API names to senders where another process has the ingest."""
     objects: ObjectSettings | None = None
     """Where checkpoints go; None: nowhere."""
+    drain_s: float = DRAIN_S
+    """From the order to stop to the end of the process, at most."""
 
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
