@@ -18,7 +18,7 @@ _SHOWN: Final = 10
 """Runs that are named one by one."""
 
 
-class Span(click.ParamType):
+class Span(click.ParamType[float]):
     """A length of time such as 180d, in seconds."""
 
     name = "time"

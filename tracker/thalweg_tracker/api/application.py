@@ -13,12 +13,14 @@ from thalweg_tracker.api.backups import make_backup_router
 from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.compression import Compression
 from thalweg_tracker.api.deadlines import StreamEnds, TimedEngine, time_limit
+from thalweg_tracker.api.deletion import make_deletion_router
 from thalweg_tracker.api.errors import add_handlers
 from thalweg_tracker.api.live import make_live_router
 from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.api.objects import make_object_router
 from thalweg_tracker.api.routes import make_router
 from thalweg_tracker.care.backup_jobs import BackupJobs
+from thalweg_tracker.care.keeper import Keeper
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
@@ -33,13 +35,17 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
     `grpc_address`: what senders are told; None where there is no ingest.
     """
 
-    backups = BackupJobs(engine)
+    backups, keeper = BackupJobs(engine), Keeper(engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_objects():
-            yield
-        await asyncio.to_thread(backups.stop)
+        keeper.start()
+        try:
+            async with open_objects():
+                yield
+        finally:
+            for stop in (backups.stop, keeper.stop):
+                await asyncio.to_thread(stop)
 
     @asynccontextmanager
     async def open_objects() -> AsyncIterator[None]:
@@ -66,6 +72,7 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
     hub = LiveHub(engine)
     app.include_router(make_live_router(engine, hub))
     app.include_router(make_backup_router(backups))
+    app.include_router(make_deletion_router(timed), dependencies=[Depends(time_limit)])
     app.state.live = hub
     if isinstance(objects, FileStore):
         app.include_router(make_object_router(objects))

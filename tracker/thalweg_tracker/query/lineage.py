@@ -133,11 +133,9 @@ def _origin(row: Mapping[str, Any], tail: Lineage, known_since: datetime) -> Bra
 
 def _deleted(one: Deletion) -> NotFoundError:
     hint = f"`thalweg undelete {one.project}/{one.run_id}` brings it back." if one.state == "deleted" else ""
-    return NotFoundError(
-        "run_not_found",
-        f"there is no run {one.run_id!r} in project {one.project!r}: it was deleted at {one.deleted_at:%Y-%m-%d %H:%M} UTC",
-        hint,
-    )
+    when = f"{one.deleted_at:%Y-%m-%d %H:%M} UTC"
+    message = f"there is no run {one.run_id!r} in project {one.project!r}: it was deleted at {when}"
+    return NotFoundError("run_not_found", message, hint)
 
 
 def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> Branch:
