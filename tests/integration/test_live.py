@@ -19,8 +19,8 @@ from tests.support.tracker import Tracker, tracking
 from tests.support.waiting import wait_until
 from thalweg.testing import ServerProcess, running_server
 from thalweg.wire.v1 import records_pb2 as pb
-from thalweg_tracker.app import DRAIN_S
 from thalweg_tracker.model import limits
+from thalweg_tracker.model.settings import DRAIN_S
 
 Outcome = pb.WriterEnded.Outcome
 SECOND_US = 1_000_000

@@ -74,7 +74,7 @@ def as_checksum(total: int) -> str:
 def to_json(manifest: Manifest) -> bytes:
     """The text of a manifest."""
     document = {"format": FORMAT, **asdict(manifest)}
-    return json.dumps({**document, "sha256": _digest(document)}, indent=1).encode() + b"\n"
+    return json.dumps({**document, "sha256": _digest(document)}, indent=1).encode()
 
 
 def from_json(text: bytes, where: str) -> Manifest:

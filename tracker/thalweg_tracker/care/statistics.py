@@ -72,7 +72,7 @@ class Writers:
 def made_up(place: Place) -> WriterKey:
     """A writer of points whose own was not known yet: its first batch was on its way."""
     run, rank = place
-    return WriterKey((run + rank + 1) % 2**64 or 1)
+    return WriterKey((run + rank + 1) % 2**64)
 
 
 def series_statistics(points: pa.Table, writers: Writers, of_host: NDArray[np.uint64]) -> pa.Table:

@@ -7,6 +7,7 @@ FROZEN = {
     "0001_initial": "34f12406c2d460ea280fdd6ce50d8ebb994f60f5e2ff8d1a52126f0f4257d135",
     "0002_forks_and_checkpoints": "86a20e3dfa54e4787b4027055e183b8e46c861c028c23abd1194a0d954469267",
     "0003_custom_metrics": "beee1107ce132b0715b0cace583418881dbe4dd02e16ac677b2e5bd6c3297173",
+    "0005_deletion": "5c06e03d3b37d8874a15a8cee8407c40ead49bf37e47da9d2c2e3497c592d98f",
 }
 
 
