@@ -15,7 +15,6 @@ from tests.support import archive
 from tests.support.checkpoints import answering
 from tests.support.clickhouse_server import RunningServer
 from tests.support.engines import opened, server_store
-from tests.support.tracker import Tracker
 from thalweg_tracker.care import manifest as manifests
 from thalweg_tracker.care.backup import StoppedError, take_backup
 from thalweg_tracker.care.places import Folder
@@ -24,15 +23,6 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import apply, migrate, pending, shipped
 from thalweg_tracker.errors import EngineError, RejectedError
 from thalweg_tracker.model.settings import EmbeddedStore, Store
-
-
-@contextmanager
-def tracker_on(store: Store) -> Iterator[Tracker]:
-    """A migrated database, and the API over it."""
-    with opened(store) as engine:
-        migrate(engine)
-        with answering(engine, None) as tracker:
-            yield tracker
 
 
 @contextmanager
@@ -50,7 +40,7 @@ def place(tmp_path: Path) -> Folder:
 @pytest.fixture
 def filled(store: Store, place: Folder) -> dict[str, Any]:
     """What the API says of a database of which there is a backup."""
-    with tracker_on(store) as tracker:
+    with archive.tracker_on(store) as tracker:
         archive.fill(tracker)
         told = archive.ask_all(tracker.http)
         take_backup(tracker.engine, place, 7)
@@ -103,7 +93,7 @@ def test_a_place_that_is_taken_stays_as_it_is(filled: dict[str, Any], place: Fol
 
 def test_an_unfinished_backup_is_none(store: Store, place: Folder, tmp_path: Path) -> None:
     """What was called off before its end has no manifest, and is refused as a place and as a backup."""
-    with tracker_on(store) as tracker:
+    with archive.tracker_on(store) as tracker:
         archive.fill(tracker)
         with pytest.raises(StoppedError):
             take_backup(tracker.engine, place, 7, is_stopped=lambda: True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
 from tests.support import wire
-from tests.support.checkpoints import forked, rewound, saved
+from tests.support.checkpoints import answering, forked, rewound, saved
+from tests.support.engines import opened
 from tests.support.tracker import Tracker
 from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.engine.migrate import migrate
+from thalweg_tracker.model.settings import Store
 
 PROJECT = wire.PROJECT
 OTHER = "größe ☃"
@@ -26,6 +31,15 @@ _QUESTIONS = (
 )
 _OF_RUNS = ("", "/metrics", "/lineage", "/checkpoints", "/metrics?match=l")
 _COLUMNS = ["run.name", "run.status", "config.lr", "last(loss)", "min(loss)", "max(lr)", "count(loss)", "mean(f1)"]
+
+
+@contextmanager
+def tracker_on(store: Store) -> Iterator[Tracker]:
+    """A migrated database, and the API over it."""
+    with opened(store) as engine:
+        migrate(engine)
+        with answering(engine, None) as tracker:
+            yield tracker
 
 
 def fill(tracker: Tracker) -> None:

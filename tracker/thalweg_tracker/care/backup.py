@@ -28,7 +28,7 @@ from thalweg_tracker.care.manifest import Manifest, StoredFile, TableContent, as
 from thalweg_tracker.care.places import Place
 from thalweg_tracker.care.tables import StoredTable, stored_tables
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.engine.migrate import applied, shipped
+from thalweg_tracker.engine.migrate import applied, pending, shipped
 from thalweg_tracker.errors import RejectedError
 
 POINTS: Final = "points"
@@ -76,6 +76,7 @@ def take_backup(
             + ("a backup is there" if place.size_bytes(manifests.NAME) is not None else "something is there"),
             "Name a place that is empty or not there yet; a backup is never overwritten.",
         )
+    pending(engine)  # of a newer schema not all tables would be known
     had = applied(engine)
     tables = {table.name: table for table in stored_tables(one for one in shipped() if one.number in had)}
     if POINTS not in tables:
