@@ -62,7 +62,7 @@ def test_who_looks_at_it_live_is_told(server: ServerProcess) -> None:
     """The stream ends with the event `dropped`, which says why."""
     write(server, "watched", 2)
     with (
-        httpx.Client(base_url=server.url, timeout=60) as http,
+        httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as http,
         listening(http, runs="watched", metrics="loss") as heard,
     ):
         command(server, "delete", f"{PROJECT}/watched")

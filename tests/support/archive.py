@@ -30,7 +30,7 @@ _QUESTIONS = (
     "/projects/{p}/runs",
 )
 _OF_RUNS = ("", "/metrics", "/lineage", "/checkpoints", "/metrics?match=l")
-_COLUMNS = ["run.name", "run.status", "config.lr", "last(loss)", "min(loss)", "max(lr)", "count(loss)", "mean(f1)"]
+_COLUMNS = ["run.name", "run.status", "config.lr", "last(loss)", "min(loss)", "max(lr)", "count(loss)", "last(f1)"]
 
 
 @contextmanager

@@ -11,10 +11,11 @@ import os
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from thalweg_tracker.errors import NotFoundError, ObjectStoreError, ObjectStoreFullError
+from thalweg_tracker.errors import NotFoundError, ObjectStoreError, ObjectStoreFullError, SettingError
 from thalweg_tracker.model.settings import EmbeddedStore, FileObjects, S3Objects, parse_objects
 from thalweg_tracker.objects.s3 import S3Store
 
@@ -41,8 +42,12 @@ class Place(Protocol):
 def open_place(key: str, text: str, environ: Mapping[str, str]) -> AbstractContextManager[Place]:
     """The place that a text names, a folder or s3://bucket/prefix, open within `with`. Raises SettingError."""
     settings = parse_objects(key, text, environ, EmbeddedStore(Path()))
-    assert settings is not None  # the text is not empty
-    return _folder(settings) if isinstance(settings, FileObjects) else _bucket(settings)
+    assert settings is not None  # there is a store
+    if isinstance(settings, FileObjects):
+        return _folder(settings)
+    if not settings.prefix:
+        raise SettingError(key, text, "s3://bucket/prefix: each backup has a prefix of its own")
+    return _bucket(settings)
 
 
 @contextmanager
@@ -53,7 +58,7 @@ def _folder(settings: FileObjects) -> Iterator[Place]:
 @contextmanager
 def _bucket(settings: S3Objects) -> Iterator[Place]:
     with _Loop() as loop:
-        store = loop.run(S3Store(settings).__aenter__())
+        store = loop.run(S3Store(replace(settings, prefix="")).__aenter__())  # which lists what lies below a prefix
         try:
             yield Bucket(store, settings, loop)
         finally:
@@ -136,7 +141,7 @@ class Bucket:
         return str(self._settings)
 
     def _uri(self, name: str) -> str:
-        return f"{str(self._settings).rstrip('/')}/{name}"
+        return f"{self._settings}/{name}"
 
     def is_empty(self) -> bool:
         """See Place."""

@@ -79,7 +79,7 @@ def purge(engine: Engine, project: str, some: Sequence[Deletion], now: datetime,
         for table in _OF_RUNS:
             if not _remove(engine, table, f"run IN ({listed})", stopped):
                 return
-    write_deletions(engine, some, "purged", now_us + 1)
+    write_deletions(engine, some, "purged", now_us)
     log.info("purged %d runs of project %s", len(some), project)
 
 

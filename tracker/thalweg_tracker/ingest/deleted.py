@@ -11,7 +11,7 @@ from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.ingest.decode import Writer
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.model import limits
-from thalweg_tracker.runs.deletions import Deletion, deleted_error, list_deletions
+from thalweg_tracker.runs.deletions import Deletion, deleted_error, deletions_of, list_deletions
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,12 @@ class DeletedRuns:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def check(self, writer: Writer) -> None:
+    async def check(self, writer: Writer) -> None:
         """Raises RejectedError if the run of a writer was deleted."""
-        found = self._deleted.get((writer.project, writer.run_id))
-        if found is not None:
-            raise deleted_error(found)
+        if (writer.project, writer.run_id) in self._deleted:  # it may have been brought back since
+            found = await asyncio.to_thread(deletions_of, self._engine, writer.project, [writer.run_id])
+            if writer.run_id in found:
+                raise deleted_error(found[writer.run_id])
 
     async def _run(self) -> None:
         while True:

@@ -143,7 +143,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None]
     ) -> None:
-        self._deleted.check(decoder.writer)
+        await self._deleted.check(decoder.writer)
         is_short = batch.ByteSize() < _DECODE_HERE_BYTES
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:

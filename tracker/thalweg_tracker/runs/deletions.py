@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -68,7 +68,15 @@ def _deletion(row: Mapping[str, Any]) -> Deletion:
 
 
 def write_deletions(engine: Engine, deletions: Iterable[Deletion], state: State, now_us: int) -> None:
-    """Says what became of some runs."""
+    """Says what became of some runs. It stands over what was said before, whatever the clocks of others say."""
+    told = list(deletions)
+    before: dict[tuple[str, str], datetime] = {}
+    for project in {one.project for one in told}:
+        run_ids = [one.run_id for one in told if one.project == project]
+        found = engine.look_up(_OF_RUNS, project, run_ids, limits.QUERY_TIMEOUT_S)
+        before |= {(project, str(run_id)): max(row["time"] for row in some) for run_id, some in found.items() if some}
+    now = datetime.fromtimestamp(now_us / 1e6, timezone.utc)
+    least = timedelta(microseconds=1)
     rows = [
         {
             "project": one.project,
@@ -77,9 +85,9 @@ def write_deletions(engine: Engine, deletions: Iterable[Deletion], state: State,
             "reason": one.reason,
             "deleted_at": one.deleted_at,
             "purge_at": one.purge_at,
-            "time": datetime.fromtimestamp(now_us / 1e6, timezone.utc),
+            "time": max(now, before.get((one.project, one.run_id), now - least) + least),
         }
-        for one in deletions
+        for one in told
     ]
     if rows:
         engine.insert("deletions", pa.Table.from_pylist(rows, schema=DELETIONS))
