@@ -11,8 +11,10 @@ import grpc
 import httpx
 import pytest
 
-from tests.support import wire
+from tests.support import training, wire
 from tests.support.live import listening
+from tests.support.waiting import wait_until
+from thalweg.spool import layout
 from thalweg.testing import ServerProcess, running_server
 
 PROJECT = wire.PROJECT
@@ -56,6 +58,34 @@ def test_a_training_that_still_writes_is_told(server: ServerProcess) -> None:
     with wire.writing(server.grpc, wire.hello("busy", 1)) as stream:
         stream.commit(wire.batch(1001, ["loss"], [2.0], [[2.0]]))
     assert server.client.get(f"/projects/{PROJECT}/runs/busy")["last_step"] == 2
+
+
+def test_what_waits_in_a_spool_stays_there(server: ServerProcess, tmp_path: Path) -> None:
+    """`thalweg sync` of a deleted run is refused and loses nothing; after `undelete` it delivers."""
+    script = """
+import thalweg
+with thalweg.init(project="p", run_id="late", system_interval_s=0) as run:
+    for step in range(100):
+        run.log({"loss": step}, step=step)
+"""
+    write(server, "late", 5)
+    status, _, err = training.run_to_end(tmp_path, server.url, script, THALWEG_MODE="offline")
+    assert status == 0, err
+    spool = tmp_path / "spool"
+    command(server, "delete", f"{PROJECT}/late")
+    refused = sync(server, spool)
+    assert refused.returncode == 1
+    assert "it was deleted at" in refused.stdout + refused.stderr
+    assert layout.writer_folders(spool)
+    command(server, "undelete", f"{PROJECT}/late")
+    wait_until(lambda: sync(server, spool).returncode == 0 and not layout.writer_folders(spool))
+    points = training.exact(server.client, "late", "loss", PROJECT)
+    assert points == {float(step): float(step) for step in range(100)}
+
+
+def sync(server: ServerProcess, spool: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "thalweg.cli.main", "sync", str(spool), "--url", server.url]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_who_looks_at_it_live_is_told(server: ServerProcess) -> None:

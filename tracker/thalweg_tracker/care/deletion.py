@@ -7,7 +7,7 @@ deletes a run does not mean its forks, whose history would have a hole, and who 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -63,7 +63,7 @@ def delete_project(engine: Engine, project: str, wish: Wish, now: datetime) -> D
     run_ids = [*rows["run_id"].to_pylist(), *(waiting if wish.keep_s is None else [])]
     if not run_ids:
         raise NotFoundError("project_not_found", f"there are no runs in project {project!r}")
-    deleted = _delete(engine, project, run_ids, wish, now)
+    deleted = _write(engine, project, run_ids, wish, now)
     of_project = [Deletion(project, WHOLE_PROJECT, "deleted", wish.reason, now, _purge_at(wish, now))]
     write_deletions(engine, of_project, "deleted", _micros(now))
     return deleted
@@ -82,9 +82,13 @@ def _delete(engine: Engine, project: str, run_ids: Sequence[str], wish: Wish, no
             "Delete these first, or all together with --with-descendants; or leave out --now: then the data are kept "
             "until these runs are gone.",
         )
-    rows = [Deletion(project, run_id, "deleted", wish.reason, now, _purge_at(wish, now)) for run_id in chosen]
+    return replace(_write(engine, project, chosen, wish, now), waits_for=living)
+
+
+def _write(engine: Engine, project: str, run_ids: Sequence[str], wish: Wish, now: datetime) -> Deleted:
+    rows = [Deletion(project, run_id, "deleted", wish.reason, now, _purge_at(wish, now)) for run_id in run_ids]
     write_deletions(engine, rows, "deleted", _micros(now))
-    return Deleted(rows, living)
+    return Deleted(rows, [])
 
 
 def undelete_run(engine: Engine, project: str, run_id: str, now: datetime) -> Deletion:
@@ -102,12 +106,13 @@ def undelete_run(engine: Engine, project: str, run_id: str, now: datetime) -> De
 
 def living_descendants(engine: Engine, project: str, run_ids: Sequence[str]) -> list[str]:
     """Runs that were not deleted, and see points of some runs, beside these themselves."""
-    found = [run_id for run_id, _ in descendants(engine, project, run_ids)]
-    return [run_id for run_id in found if run_id not in deletions_of(engine, project, found)] if found else []
+    found = list(dict.fromkeys(run_id for run_id, _ in descendants(engine, project, run_ids)))
+    gone = deletions_of(engine, project, found) if found else {}
+    return [run_id for run_id in found if run_id not in gone]
 
 
 def descendants(engine: Engine, project: str, run_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Runs that continue some runs, however far, beside these themselves, and the last of these that each sees."""
+    """Runs that continue some runs, however far, beside these themselves: each with each of these that it sees."""
     where = {"project": project, "run_ids": list(run_ids)}
     rows = engine.query(load("descendants"), where, limits.QUERY_TIMEOUT_S).to_pylist()
     return [(row["run_id"], row["of"]) for row in rows]

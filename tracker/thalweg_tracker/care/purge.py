@@ -14,6 +14,7 @@ from typing import Final
 
 from thalweg_tracker.care.deletion import descendants
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.errors import EngineError
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.runs.deletions import WHOLE_PROJECT, Deletion, list_deletions, write_deletions
@@ -39,6 +40,10 @@ _OF_PROJECTS: Final = ("custom_metrics", "metric_names", "retentions")
 _LOOK_EVERY_S: Final = 0.2
 _AT_ONCE: Final = 1000
 """Runs whose rows are removed with one mutation of each table: it writes anew what parts have of others."""
+_KEYS_AT_ONCE: Final = 5000
+"""Keys of branches in one statement: some 100 KB, of the 256 that ClickHouse takes."""
+_FORGET: Final = "SELECT 1"
+"""With any statement an engine that remembers look-ups forgets them: they may be of rows that were still there."""
 _MUTATIONS: Final = """
 SELECT count() AS n, any(latest_fail_reason) AS failure
 FROM system.mutations
@@ -74,11 +79,12 @@ def purge(engine: Engine, project: str, some: Sequence[Deletion], now: datetime,
     write_deletions(engine, some, "purging", now_us)
     where = {"project": project, "run_ids": [one.run_id for one in some]}
     keys = engine.query(load("branch_keys"), where, limits.QUERY_TIMEOUT_S)["run"].to_pylist()
-    if keys:
-        listed = ", ".join(str(int(key)) for key in keys)
-        for table in _OF_RUNS:
+    for table in _OF_RUNS:
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            listed = ", ".join(str(int(key)) for key in keys[start : start + _KEYS_AT_ONCE])
             if not _remove(engine, table, f"run IN ({listed})", stopped):
                 return
+    engine.execute(_FORGET)
     write_deletions(engine, some, "purged", now_us)
     log.info("purged %d runs of project %s", len(some), project)
 
@@ -105,6 +111,6 @@ def _remove(engine: Engine, table: str, which: str, stopped: threading.Event) ->
         if not row["n"]:
             return True
         if row["failure"]:
-            log.warning("cannot remove rows from %s, it is tried again: %s", table, row["failure"])
+            raise EngineError(f"cannot remove rows from {table}: {row['failure']}")
         if stopped.wait(_LOOK_EVERY_S):
             return False
