@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import httpx
@@ -129,7 +130,7 @@ def test_a_whole_project(server: ServerProcess) -> None:
     with wire.writing(server.grpc, wire.hello("one", 4, project="whole")) as stream:
         stream.commit(wire.batch(1, ["loss"], [1.0], [[1.0]]))
     assert "Delete all runs of project whole?" in command(server, "delete", "--project", "whole", status=1).stderr
-    assert "Deleted 1 runs of whole." in command(server, "delete", "--project", "whole", "--yes").stderr
+    assert "Deleted 1 run of whole." in command(server, "delete", "--project", "whole", "--yes").stderr
     assert server.client.get("/projects/whole/runs")["runs"] == []
 
 

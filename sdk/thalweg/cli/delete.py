@@ -90,7 +90,7 @@ def delete(
 def _say_deleted(named: str, is_run: bool, now: bool, answer: dict[str, Any]) -> None:
     count = len(answer["runs"])
     until = answer["runs"][0]["purge_at"][:16].replace("T", " ")
-    which = named if count == 1 and is_run else f"{count} runs of {named}"
+    which = named if count == 1 and is_run else f"{count} run{'s' if count > 1 else ''} of {named}"
     output.note(formats.plain(f"Deleted {which}."))
     project = named.partition("/")[0]
     if now:

@@ -100,7 +100,8 @@ def undelete_run(engine: Engine, project: str, run_id: str, now: datetime) -> De
         raise RejectedError(
             "purging", f"cannot bring run {run_id!r} back: its data are being removed right now", "Try again later."
         )
-    write_deletions(engine, [found], "", _micros(now))
+    of_project = list(deletions_of(engine, project, [WHOLE_PROJECT]).values())  # which is not deleted whole any more
+    write_deletions(engine, [found, *of_project], "", _micros(now))
     return found
 
 
