@@ -35,10 +35,11 @@ def make_api(engine: Engine, objects: ObjectStore | None, version: str, grpc_add
     `grpc_address`: what senders are told; None where there is no ingest.
     """
 
-    backups, keeper = BackupJobs(engine), Keeper(engine)
+    backups = BackupJobs(engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        keeper = Keeper(engine)
         keeper.start()
         try:
             async with open_objects():

@@ -56,6 +56,7 @@ class BackupJobs:
                 raise RejectedError(
                     "backup_running", f"a backup to {self._last.to} is under way", "Begin another when it has ended."
                 )
+            self._stopped = threading.Event()
             state = self._last = BackupState(to, "running", time.time_ns() // 1000)
             self._thread = threading.Thread(target=self._run, args=(state,), name="backup")
             self._thread.start()
