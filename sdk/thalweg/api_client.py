@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
@@ -69,9 +70,10 @@ class ApiClient:
         """The JSON answer to PUT. Raises ServerError, NotFoundError."""
         return self._json(path, body, method="PUT")
 
-    def delete(self, path: str) -> None:
-        """Asks for DELETE, whose answer says nothing. Raises ServerError, NotFoundError."""
-        self._open(path, None, "application/json", method="DELETE").close()
+    def delete(self, path: str, **query: object) -> Any:
+        """The JSON answer to DELETE; None where it says nothing. Raises ServerError, NotFoundError."""
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._json(path + ("?" + urlencode(given) if given else ""), None, method="DELETE")
 
     def post_for_arrow(self, path: str, body: object) -> bytes:
         """The whole answer to POST as an Arrow IPC stream. Raises ServerError, NotFoundError."""
@@ -99,7 +101,7 @@ class ApiClient:
     def _read(self, response: HTTPResponse, path: str) -> Any:
         text = io.BufferedReader(_Body(response, self.url)).read()
         try:
-            return json.loads(text)
+            return json.loads(text) if text or response.status != HTTPStatus.NO_CONTENT else None
         except ValueError as error:
             raise ServerError(
                 f"cannot read the answer of {self.url}{path}: it is not JSON. Is this address a Thalweg server?"

@@ -65,8 +65,8 @@ GARBAGE = [
     b"\xff\xfe\xfd" * 1000,
     b"GET /../../etc/passwd HTTP/9.9\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 2000,
-    b"POST /api/v1/projects/p/series HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}",
-    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST /api/v1/projects/p/series HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n{}",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000,
     b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
 ]

@@ -19,8 +19,8 @@ from tests.support.tracker import Tracker, tracking
 from tests.support.waiting import wait_until
 from thalweg.testing import ServerProcess, running_server
 from thalweg.wire.v1 import records_pb2 as pb
-from thalweg_tracker.app import DRAIN_S
 from thalweg_tracker.model import limits
+from thalweg_tracker.model.settings import DRAIN_S
 
 Outcome = pb.WriterEnded.Outcome
 SECOND_US = 1_000_000
@@ -311,7 +311,7 @@ def open_stream(http: httpx.Client, target: str) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect((http.base_url.host, http.base_url.port or 0))
-    connection.sendall(f"GET {target} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return connection
 
 

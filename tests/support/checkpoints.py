@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ class Place:
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    def verify(self, run_id: str, steps: list[float] | None = None) -> dict[float, dict[str, Any]]:
+    def verify(self, run_id: str, steps: Sequence[float] | None = None) -> dict[float, dict[str, Any]]:
         found = self.post(self.path(run_id, "/checkpoints/verify"), {"steps": steps})["checkpoints"]
         return {one["step"]: one for one in found}
 

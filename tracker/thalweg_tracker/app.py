@@ -10,7 +10,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import ssl
 import threading
@@ -22,23 +21,22 @@ import grpc
 import uvicorn
 
 from thalweg.version import __version__
-from thalweg_tracker.access.doors import Doors, open_doors
-from thalweg_tracker.access.gate import OpenGate, TokenGate
-from thalweg_tracker.access.grants import Role
-from thalweg_tracker.access.rates import Limiter
-from thalweg_tracker.access.store import create_token, write_secret
+from thalweg_tracker.access.doors import Doors, make_doors, open_doors
 from thalweg_tracker.api.application import make_api
 from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.api.requests import Requests
+from thalweg_tracker.care.drain import Drain
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate, pending
 from thalweg_tracker.engine.server import ServerEngine
 from thalweg_tracker.errors import EngineError, SettingError
 from thalweg_tracker.ingest.committer import Committer
+from thalweg_tracker.ingest.deleted import DeletedRuns
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import SERVICE, IngestService, start_grpc
 from thalweg_tracker.model.settings import (
+    DRAIN_S,
     Address,
     EmbeddedStore,
     FileObjects,
@@ -60,8 +58,6 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _CUT_EVERY_S: Final = 0.1
-DRAIN_S: Final = 10.0
-"""How long streams and requests may go on after the order to stop, to get the answers to what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +91,8 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
 async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
     """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
     check_exposure(settings)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    drain = Drain(settings.drain_s)
+    drain.watch_signals()
     engine = await asyncio.to_thread(open_engine, settings.store)
     try:
         if isinstance(settings.store, EmbeddedStore):
@@ -105,16 +100,15 @@ async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
             raise EngineError(f"cannot serve {settings.store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, settings, on_ready, stop)
+        await _serve(engine, settings, on_ready, drain)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
+        drain.end()
 
 
-async def _serve(
-    engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], stop: asyncio.Event
-) -> None:
-    doors = await asyncio.to_thread(make_doors, engine, settings)
+async def _serve(engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], drain: Drain) -> None:
+    doors = await asyncio.to_thread(make_doors, engine, settings.access, settings.store)
     telemetry = make_telemetry(engine)
     ingest: Ingest | None = None
     http: HttpThread | None = None
@@ -138,41 +132,16 @@ async def _serve(
         gc.collect()
         gc.freeze()  # modules and routes stay: large answers are built faster where collections do not walk them
         on_ready(serving)
-        await stop.wait()
+        await drain.begun.wait()
         telemetry.readiness.drain()  # first of all: whoever sends work here looks elsewhere from now on
-        log.info("stopping: taking in what is under way")
     finally:
-        if ingest:
-            await ingest.stop()
-        if http:
-            await asyncio.to_thread(http.stop)
+        within_s = drain.streams_s
+        stopping = [ingest.stop(within_s)] if ingest else []
+        await asyncio.gather(*stopping, *([asyncio.to_thread(http.stop, within_s)] if http else []))
         if ops:
             await asyncio.to_thread(ops.stop)
         await asyncio.to_thread(telemetry.close)
         await asyncio.to_thread(doors.gate.close)
-
-
-def make_doors(engine: Engine, settings: ServerSettings) -> Doors:
-    """Who may come in. Where nobody can make tokens yet, the embedded engine gets a first one in a file of its folder.
-
-    Raises SettingError, EngineError.
-    """
-    access, store = settings.access, settings.store
-    limiter = Limiter(access.limits)
-    if not access.tokens:
-        return Doors(OpenGate(), limiter, access)
-    gate = TokenGate(engine, is_shared=not isinstance(store, EmbeddedStore), initial=access.initial)
-    if not gate.has_administrator:
-        if not isinstance(store, EmbeddedStore):
-            gate.close()
-            wanted = "a first administrator's token in THALWEG_ADMIN_TOKEN_FILE, with which others are made"
-            raise SettingError("--auth", "tokens", wanted)
-        token, _ = create_token(engine, Role.ADMIN, None, name="made at the first start")
-        path = store.data_dir / "admin-token"
-        write_secret(path, token)
-        log.warning("a first administrator's token is in %s; make others with `thalweg token create`", path)
-        gate.refresh()
-    return Doors(gate, limiter, access)
 
 
 def make_telemetry(engine: Engine) -> Telemetry:
@@ -194,6 +163,7 @@ class Ingest:
         service: IngestService,
         committer: Committer,
         health: HealthService,
+        deleted: DeletedRuns,
         address: Address,
     ) -> None:
         self.address = address
@@ -201,21 +171,26 @@ class Ingest:
         self._service = service
         self._committer = committer
         self._health = health
+        self._deleted = deleted
 
     @classmethod
     async def start(cls, engine: Engine, address: Address, doors: Doors, telemetry: Telemetry) -> Ingest:
         """Listens. Raises SettingError if the address is taken."""
         committer = Committer(engine, telemetry)
-        service = IngestService(Registry(engine), committer, doors, telemetry)
+        registry = Registry(engine)
+        deleted = DeletedRuns(engine, registry)
+        service = IngestService(registry, committer, deleted, doors, telemetry)
         health = HealthService(SERVICE)
         server, bound = await start_grpc(service, address, health, doors.settings.tls)
-        return cls(server, service, committer, health, bound)
+        deleted.start()
+        return cls(server, service, committer, health, deleted, bound)
 
-    async def stop(self) -> None:
+    async def stop(self, within_s: float) -> None:
         """Takes in nothing new, gives the streams time for their acks, commits what is left."""
         self._health.drain()
         self._service.stop()
-        await self._server.stop(DRAIN_S)
+        await self._server.stop(within_s)
+        await self._deleted.stop()
         await self._committer.close()
 
 
@@ -237,15 +212,14 @@ class HttpThread:
         doors, telemetry = doors or open_doors(), telemetry or Telemetry()
         app = make_api(engine, objects, __version__, grpc_address, doors, telemetry)
         outer = Ops(telemetry, Requests(app, telemetry), doors.admits)
-        config = uvicorn.Config(
-            outer, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S), **_tls(doors.settings.tls)
-        )
+        config = uvicorn.Config(outer, log_config=None, access_log=False, **_tls(doors.settings.tls))
         self._server = _Server(config, app.state.live)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
         self._thread.start()
 
-    def stop(self) -> None:
-        """Answers what was asked, then stops."""
+    def stop(self, within_s: float = DRAIN_S) -> None:
+        """Answers what was asked, as far as that is done in time, then stops."""
+        self._server.config.timeout_graceful_shutdown = int(within_s)
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()

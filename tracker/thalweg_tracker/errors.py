@@ -89,7 +89,11 @@ class EngineBusyError(EngineError):
 
 
 class EngineOwnedError(EngineError):
-    """The data folder belongs to another process."""
+    """The data folder belongs to another process. `http`: the address that it serves, if it told one."""
+
+    def __init__(self, message: str, http: str | None = None) -> None:
+        super().__init__(message)
+        self.http = http
 
 
 class ObjectStoreError(TrackerError):

@@ -35,6 +35,9 @@ _COMMANDS: Final = {
     "token": ("thalweg.cli.token:token", "Make, list and revoke tokens."),
     "doctor": ("thalweg.cli.doctor:doctor", "Check settings, spool, server and token, and say what to do."),
     "bench": ("thalweg.cli.bench:bench", "Put loads on a server, and measure what it takes."),
+    "delete": ("thalweg.cli.delete:delete", "Delete a run, or all of a project; for a week it can be brought back."),
+    "undelete": ("thalweg.cli.delete:undelete", "Bring a deleted run back."),
+    "retention": ("thalweg.cli.delete:retention", "Say for how long a project keeps its runs."),
     "export": ("thalweg.cli.export:export", "Write a run's points to a Parquet or CSV file."),
 }
 _SERVER_COMMANDS: Final = {
@@ -42,6 +45,8 @@ _SERVER_COMMANDS: Final = {
     "ingest": "Take records in, into ClickHouse servers.",
     "api": "Answer queries over HTTP, from ClickHouse servers.",
     "migrate": "Apply the migrations that a database lacks.",
+    "backup": "Back up a whole database, while everything goes on.",
+    "restore-database": "Restore a backup into an empty database, and verify it.",
 }
 
 

@@ -37,24 +37,40 @@ class RestoreBar:
             self._bars.update(self._task, completed=done_bytes, total=total, detail=detail)
 
 
+def _restore_database(ctx: click.Context) -> click.Command:
+    """The server's command, if the server is installed."""
+    group = ctx.find_root().command
+    found = group.get_command(ctx, "restore-database") if isinstance(group, click.Group) else None
+    if found is None:
+        raise click.ClickException(
+            "a database is restored where its server is installed: pip install 'thalweg[server]'"
+        )
+    return found
+
+
 @click.command()
 @click.argument("point", metavar="RUN[@STEP]")
 @click.option(
     "--to",
     "target",
-    required=True,
     metavar="PATH",
     help="Where the checkpoint is to be: a file or folder that is not there yet. Of a single file also the "
     "folder to put it in.",
 )
+@click.option("--data", metavar="FOLDER", help="Restore a backup of a database into it: `restore-database`.")
+@click.option("--store", metavar="URL", help="The same, into ClickHouse servers.")
 @project_option
 @click.option("--kind", type=click.Choice(KINDS), help="Only this kind of what was saved.")
 @branch_option
 @url_option
 @json_option
+@click.pass_context
 def restore(
+    ctx: click.Context,
     point: str,
-    target: str,
+    target: str | None,
+    data: str | None,
+    store: str | None,
     project: str | None,
     kind: str | None,
     branch: int | None,
@@ -70,7 +86,19 @@ def restore(
     \b
     Example: thalweg restore digits/20260101-abcdefgh@9000 --to ./ckpt
              thalweg restore 20260101-abcdefgh --kind model --to model.pt
+
+    With --data or --store: restore a backup of a whole database, which `thalweg backup` made, into an empty one;
+    see `thalweg restore-database --help`.
     """
+    if data or store:
+        if target:
+            raise click.UsageError("give --to for a checkpoint, or --data or --store for a whole database")
+        ctx.invoke(_restore_database(ctx), source=point, data=data, store=store, check=False, as_json=as_json)
+        return
+    if not target:
+        raise click.UsageError(
+            "name where the checkpoint is to be, with --to; a whole database needs --data or --store"
+        )
     found, place = locate_point(connect(url), point, project, branch)
     with output.progress() as bars:
         bar = RestoreBar(bars, found)

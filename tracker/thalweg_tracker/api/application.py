@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +11,11 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from thalweg_tracker.access.doors import Doors
+from thalweg_tracker.api.backups import make_backup_router
 from thalweg_tracker.api.bodies import BodyLimit
 from thalweg_tracker.api.compression import Compression
 from thalweg_tracker.api.deadlines import StreamEnds, TimedEngine, time_limit
+from thalweg_tracker.api.deletion import make_deletion_router
 from thalweg_tracker.api.errors import add_handlers
 from thalweg_tracker.api.guard import Guard, SafetyHeaders
 from thalweg_tracker.api.live import make_live_router
@@ -20,6 +23,8 @@ from thalweg_tracker.api.live_hub import LiveHub
 from thalweg_tracker.api.objects import make_object_router
 from thalweg_tracker.api.routes import make_router
 from thalweg_tracker.api.tokens import make_token_router
+from thalweg_tracker.care.backup_jobs import BackupJobs
+from thalweg_tracker.care.keeper import Keeper
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.objects.contract import ObjectStore
@@ -43,8 +48,21 @@ def make_api(
     `grpc_address`: what senders are told; None where there is no ingest.
     """
 
+    backups = BackupJobs(engine)
+
     @asynccontextmanager
-    async def open_objects(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        keeper = Keeper(engine)
+        keeper.start()
+        try:
+            async with open_objects():
+                yield
+        finally:
+            for stop in (backups.stop, keeper.stop):
+                await asyncio.to_thread(stop)
+
+    @asynccontextmanager
+    async def open_objects() -> AsyncIterator[None]:
         """The store lives in the event loop that uses it."""
         if objects is None:
             yield
@@ -61,20 +79,21 @@ def make_api(
         version=version,
         summary="Query API of the experiment tracker",
         openapi_url="/api/v1/openapi.json",
-        lifespan=open_objects,
+        lifespan=lifespan,
     )
     telemetry = telemetry or Telemetry()
     timed = TimedEngine(engine, telemetry.traces)
     hub = LiveHub(engine)
     telemetry.metrics.http.listeners.set_function(lambda: hub.listeners)
-    routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate)]
+    routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate), make_backup_router(backups)]
     if isinstance(objects, FileStore):
         routers.append(make_object_router(objects))
     reach = Reach(objects, is_narrow=doors.settings.tokens, places=doors.settings.checkpoint_places)
-    timed_router = make_router(timed, reach, version, grpc_address)
+    timed_routers = [make_router(timed, reach, version, grpc_address), make_deletion_router(timed)]
     # What FastAPI makes of routers that are included does not tell which of their routes it leads to.
-    routes = [*app.routes, *timed_router.routes, *(route for router in routers for route in router.routes)]
-    app.include_router(timed_router, dependencies=[Depends(time_limit)])
+    routes = [*app.routes, *(route for router in (*timed_routers, *routers) for route in router.routes)]
+    for router in timed_routers:
+        app.include_router(router, dependencies=[Depends(time_limit)])
     for router in routers:
         app.include_router(router)
     app.state.live = hub

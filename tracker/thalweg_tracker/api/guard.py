@@ -36,8 +36,9 @@ _PUBLIC: Final = frozenset({"/api/v1/health", "/api/v1/openapi.json", "/docs", "
 _PROJECT: Final = "/api/v1/projects/{project}"
 _READING: Final = frozenset({f"{_PROJECT}/series", f"{_PROJECT}/runs/query", f"{_PROJECT}/expressions/check"})
 """What is asked with POST because it does not fit into a URL."""
-_TAKING_AWAY: Final = frozenset({_PROJECT, f"{_PROJECT}/runs/{{run_id}}"})
-"""What may be deleted by administrators only."""
+_RUN: Final = f"{_PROJECT}/runs/{{run_id}}"
+_ADMINISTERED: Final = frozenset({("DELETE", _PROJECT), ("DELETE", _RUN), ("POST", f"{_RUN}/undelete")})
+"""What only administrators of a project may."""
 _OF_ANY_PROJECT: Final = frozenset({"/api/v1/projects", "/api/v1/tokens", "/api/v1/tokens/{token_id}"})
 """Each token gets its own part of these."""
 _EVENTS: Final = b"text/event-stream"
@@ -53,7 +54,7 @@ def needed_role(method: str, route: str) -> Role | None:
         return Role.READ
     if route in _READING:
         return Role.READ
-    if route.startswith(f"{_PROJECT}/") and not (method == "DELETE" and route in _TAKING_AWAY):
+    if route.startswith(f"{_PROJECT}/") and (method, route) not in _ADMINISTERED:
         return Role.WRITE
     return Role.ADMIN
 

@@ -14,9 +14,9 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Final
 
-from thalweg_tracker.api.live_events import BEGIN, KEEP_ALIVE, points_events, status_event, with_id
+from thalweg_tracker.api.live_events import BEGIN, KEEP_ALIVE, dropped_event, points_events, status_event, with_id
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.errors import TrackerError
+from thalweg_tracker.errors import NotFoundError, TrackerError
 from thalweg_tracker.model import limits
 from thalweg_tracker.query.lineage import RunRef, RunView, find_views
 from thalweg_tracker.query.live import Feed
@@ -108,6 +108,9 @@ class Listener:
             begun_s = time.monotonic()
             try:
                 events, left = await asyncio.to_thread(self._read, asked)
+            except NotFoundError as error:  # a run of it was deleted
+                yield dropped_event(str(error))
+                return
             except TrackerError as error:  # the stream goes on where it was as soon as the database does
                 log.warning("cannot read what is new: %s", error)
                 await asyncio.sleep(_AFTER_FAILURE_S)

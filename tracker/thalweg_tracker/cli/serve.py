@@ -16,6 +16,7 @@ from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
     DEFAULT_HTTP,
+    DRAIN_S,
     EmbeddedStore,
     ServerSettings,
     Store,
@@ -82,6 +83,14 @@ def _access(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
+_drain = click.option(
+    "--drain-s",
+    envvar="THALWEG_DRAIN_S",
+    type=click.FloatRange(0, 3600),
+    default=DRAIN_S,
+    show_default=True,
+    help="Seconds from SIGTERM to the end, at most. A second SIGTERM ends it at once.",
+)
 
 
 @click.command()
@@ -91,6 +100,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print the addresse
 @_http
 @_access
 @_origins
+@_drain
 @_json
 @observing
 def up(**options: Any) -> None:
@@ -105,6 +115,7 @@ def up(**options: Any) -> None:
 @_store
 @_grpc
 @_access
+@_drain
 @_json
 @observing
 def ingest(**options: Any) -> None:
@@ -122,6 +133,7 @@ def ingest(**options: Any) -> None:
 @_access
 @_origins
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
+@_drain
 @_json
 @observing
 def api(**options: Any) -> None:
@@ -146,6 +158,7 @@ def _run(key: str, store_text: str, options: Mapping[str, Any]) -> None:
             told=options.get("told"),
             objects=parse_objects("--objects", options["objects"], os.environ, store) if http_text else None,
             ops=observed.ops(),
+            drain_s=options["drain_s"],
             access=parse_access(
                 os.environ,
                 auth=options["auth"],

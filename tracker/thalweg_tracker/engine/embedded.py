@@ -192,7 +192,8 @@ def _take_ownership(data_dir: Path) -> int:
             f"cannot open the data folder {data_dir}: process {owner.get('pid', '?')} on "
             f"{owner.get('host', '?')} has it since {owner.get('since', '?')}"
             + (f" and serves {owner['http']}" if owner.get("http") else "")
-            + ". Stop that process first, or choose another folder with --data."
+            + ". Stop that process first, or choose another folder with --data.",
+            http=owner.get("http"),
         ) from None
     except OSError as error:
         raise EngineError(f"cannot open the data folder {data_dir}: {error.strerror}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -21,6 +22,9 @@ _FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, sha256 String)
 ENGINE = ReplacingMergeTree ORDER BY number"""
 _ROW: Final = pa.schema([("number", pa.uint32()), ("name", pa.string()), ("sha256", pa.string())])
+_RESTORE: Final = 0
+"""Number of a row that tells of a restore; of several the last one stands."""
+_ENDED: Final = "ended"
 _CREATE: Final = re.compile(r"\bCREATE (TABLE|MATERIALIZED VIEW|VIEW) (?!IF NOT EXISTS)")
 
 
@@ -54,9 +58,9 @@ def shipped() -> list[Migration]:
 
 def pending(engine: Engine) -> list[Migration]:
     """Migrations that the database lacks. Changes nothing. Raises EngineError if it is newer, or differs."""
-    applied = _applied(engine)
+    present = applied(engine)
     known = {migration.number: migration for migration in shipped()}
-    for number, sha256 in applied.items():
+    for number, sha256 in present.items():
         if number not in known:
             raise EngineError(
                 f"cannot use the database: it has schema {number}, newer than this version's {max(known)}."
@@ -64,25 +68,51 @@ def pending(engine: Engine) -> list[Migration]:
             )
         if known[number].sha256 != sha256:
             raise EngineError(f"cannot use the database: its migration {number} is not that of this version")
-    return [migration for number, migration in sorted(known.items()) if number not in applied]
+    return [migration for number, migration in sorted(known.items()) if number not in present]
 
 
-def _applied(engine: Engine) -> dict[int, str]:
-    """Number to hash."""
+def applied(engine: Engine) -> dict[int, str]:
+    """The migrations that the database has: number to hash. Raises EngineError where a restore into it did not end."""
     tables = "SELECT name FROM system.tables WHERE database = currentDatabase() AND name = 'migrations'"
     if not engine.query(tables).num_rows:
         return {}
     rows = engine.query("SELECT number, sha256 FROM migrations FINAL ORDER BY number").to_pylist()
-    return {row["number"]: row["sha256"] for row in rows}
+    found = {row["number"]: row["sha256"] for row in rows}
+    if found.pop(_RESTORE, _ENDED) != _ENDED:
+        raise EngineError(
+            "cannot use the database: a restore into it did not end. Remove it, its folder or the database on the"
+            " server, and restore again."
+        )
+    return found
 
 
 def migrate(engine: Engine) -> list[Migration]:
     """Applies what is pending and returns it."""
     todo = pending(engine)
+    apply(engine, todo)
+    return todo
+
+
+def apply(engine: Engine, migrations: Iterable[Migration]) -> None:
+    """Applies these. Whoever calls this has seen that they are pending."""
     engine.execute(_TABLE)
-    for migration in todo:
+    for migration in migrations:
         for statement in migration.statements:
             engine.execute(_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", statement))
-        row = {"number": [migration.number], "name": [migration.name], "sha256": [migration.sha256]}
-        engine.insert("migrations", pa.table(row, schema=_ROW))
-    return todo
+        _note(engine, migration.number, migration.name, migration.sha256)
+
+
+def begin_restore(engine: Engine) -> None:
+    """From here on the database is not to be used, until `end_restore`: whatever happens, half of it is not served."""
+    engine.execute(_TABLE)
+    _note(engine, _RESTORE, "restore", "begun")
+
+
+def end_restore(engine: Engine) -> None:
+    """The database is whole."""
+    _note(engine, _RESTORE, "restore", _ENDED)
+
+
+def _note(engine: Engine, number: int, name: str, sha256: str) -> None:
+    row = {"number": [number], "name": [name], "sha256": [sha256]}
+    engine.insert("migrations", pa.table(row, schema=_ROW))

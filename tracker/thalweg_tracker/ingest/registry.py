@@ -20,6 +20,7 @@ from thalweg_tracker.lineage.chain import Branch
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey, WriterKey, run_key
 from thalweg_tracker.runs.branches import Branches
+from thalweg_tracker.runs.deletions import deleted_error, deletions_of
 from thalweg_tracker.runs.store import BRANCHES, Known, Registered, greeted_row, load_known
 from thalweg_tracker.sql import load
 
@@ -81,6 +82,11 @@ class Registry:
         self._names: dict[tuple[str, int], str] = {}
         self._of_runs: set[tuple[RunKey, int]] = set()
         self._runs: set[tuple[str, int]] = set()
+
+    def forget(self) -> None:
+        """What was registered may have been removed, with its run: from here on it is registered again."""
+        with self._lock:
+            self._names, self._of_runs, self._runs = {}, set(), set()
 
     def unknown_names(self, project: str, run: RunKey, names: list[tuple[int, str]]) -> list[tuple[int, str]]:
         """Those of a run's (key, name) that must go through `register_names` first."""
@@ -178,14 +184,18 @@ class Registry:
     def _place_in(
         self, project: str, greetings: Sequence[tuple[int, Greeting]], now_us: int
     ) -> dict[int, Placed | RejectedError]:
-        known = load_known(self._engine, project, list({one.run_id for _, one in greetings}))
+        run_ids = list({one.run_id for _, one in greetings})
+        deleted = deletions_of(self._engine, project, run_ids)
+        known = load_known(self._engine, project, run_ids)
         written = self._written(known, [one for _, one in greetings])
         claimed: dict[tuple[str, bytes], Registered | RejectedError] = {}
         placed: dict[int, Placed | RejectedError] = {}
         for place, one in greetings:
             before, committed = written.get((one.run_id, one.writer), (None, 0))
             found: Registered | RejectedError
-            if before is not None:  # where it wrote before, whatever came since
+            if one.run_id in deleted:
+                found = deleted_error(deleted[one.run_id])
+            elif before is not None:  # where it wrote before, whatever came since
                 found = known.registered(before)
             elif one.origin is None:
                 found = known.continued(one.run_id, _began_us(one, now_us), one.branch)

@@ -21,6 +21,7 @@ from thalweg_tracker.access.grants import Grant, Role
 from thalweg_tracker.errors import AccessError, EngineError, ForbiddenError, LimitedError, RejectedError, SettingError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import Decoded, Greeting, StreamDecoder, decode_hello
+from thalweg_tracker.ingest.deleted import DeletedRuns
 from thalweg_tracker.ingest.events import WriterNews
 from thalweg_tracker.ingest.gather import Gather
 from thalweg_tracker.ingest.registry import Named, Naming, Placed, Registry
@@ -55,7 +56,12 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     """Serves `Ingest.Stream`."""
 
     def __init__(
-        self, registry: Registry, committer: Committer, doors: Doors, telemetry: Telemetry | None = None
+        self,
+        registry: Registry,
+        committer: Committer,
+        deleted: DeletedRuns,
+        doors: Doors,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._streams = Streams((telemetry or Telemetry()).metrics.ingest)
         self._registry = registry
@@ -63,6 +69,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         self._place: Gather[Greeting, Placed] = Gather(self._place_all, limits.GREETINGS_AT_ONCE)
         self._name: Gather[Naming, Named] = Gather(registry.register_all, limits.GREETINGS_AT_ONCE)
         self._committer = committer
+        self._deleted = deleted
         self._intakes: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -176,6 +183,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     async def _take_batch(
         self, decoder: StreamDecoder, batch: pb.Batch, answers: asyncio.Queue[_Answer | None], grant: Grant
     ) -> None:
+        await self._deleted.check(decoder.writer)
         is_short = batch.ByteSize() < _DECODE_HERE_BYTES
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:

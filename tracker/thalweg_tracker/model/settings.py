@@ -16,6 +16,7 @@ from thalweg_tracker.errors import SettingError
 
 DEFAULT_GRPC: Final = "127.0.0.1:7411"
 DEFAULT_HTTP: Final = "127.0.0.1:7412"
+DRAIN_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,8 @@ class ServerSettings:
     access: AccessSettings = AccessSettings()
     ops: Address | None = None
     """Where probes and metrics are served beside the roles, also off loopback; None: with the API alone."""
+    drain_s: float = DRAIN_S
+    """From the order to stop to the end of the process, at most."""
 
 
 def check_exposure(settings: ServerSettings) -> None:

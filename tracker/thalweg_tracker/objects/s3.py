@@ -242,6 +242,19 @@ class S3Store:
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}
 
+    async def put(self, uri: str, content: bytes) -> None:
+        """Stores an object whose bytes are here, such as a file of a backup."""
+        await self._call("put_object", "store an object", Key=self._covered(uri), Body=content, **self._encryption())
+
+    async def fetch(self, uri: str) -> bytes:
+        """The bytes of an object. Raises NotFoundError."""
+        answer = await self._call("get_object", "read an object", Key=self._covered(uri))
+        if answer is None:
+            raise NotFoundError("no_object", f"{uri} is not there")
+        async with answer["Body"] as body:
+            content: bytes = await self._caught(body.read(), "read an object")
+            return content
+
     async def delete(self, uris: Sequence[str]) -> dict[str, str]:
         """See contract."""
         found = {self._covered(uri): uri for uri in uris}
@@ -273,11 +286,10 @@ class S3Store:
         return key
 
     async def _call(self, operation: str, verb: str, **parameters: Any) -> Any:
-        """The answer to one operation; None where a HEAD of an object finds nothing."""
+        """The answer to one operation; None where a HEAD or GET of an object finds nothing."""
         call = getattr(self._client, operation)
-        return await self._caught(
-            call(Bucket=self._settings.bucket, **parameters), verb, none_if_absent=operation == "head_object"
-        )
+        none_if_absent = operation in ("head_object", "get_object")
+        return await self._caught(call(Bucket=self._settings.bucket, **parameters), verb, none_if_absent)
 
     async def _caught(self, call: Any, verb: str, none_if_absent: bool = False) -> Any:
         from aiohttp import ClientError as HttpError

@@ -15,6 +15,7 @@ from thalweg_tracker.lineage.chain import Branch, Lineage, Segment, root, segmen
 from thalweg_tracker.lineage.tree import START, Kind
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import RunKey, run_key
+from thalweg_tracker.runs.deletions import Deletion, deletions_of
 from thalweg_tracker.runs.store import read_lineage, read_lineages
 from thalweg_tracker.sql import load
 
@@ -73,8 +74,15 @@ class RunView:
 
 
 def find_views(engine: Engine, project: str, refs: Sequence[RunRef], *, also: Sequence[RunRef] = ()) -> list[RunView]:
-    """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`."""
+    """Views of runs, in the same order, then those of `also` that are there. Raises NotFoundError for one of `refs`.
+
+    What was deleted is not there.
+    """
     found, lineages = _read_origins(engine, project, [*refs, *also])
+    for run_id, deletion in deletions_of(engine, project, list(found)).items():
+        if any(ref.run_id == run_id for ref in refs):
+            raise _deleted(deletion)
+        del found[run_id]
     present = [ref for ref in also if ref.run_id in found and (ref.branch is None or ref.branch in found[ref.run_id])]
     chosen = [_choose(project, ref, found.get(ref.run_id, {})) for ref in (*refs, *present)]
     forked = [branch for branch in chosen if found[branch.run_id][branch.number].parent is not None]
@@ -121,6 +129,13 @@ def _origin(row: Mapping[str, Any], tail: Lineage, known_since: datetime) -> Bra
         created_at=row["created_at"],
         known_since=known_since,
     )
+
+
+def _deleted(one: Deletion) -> NotFoundError:
+    hint = f"`thalweg undelete {one.project}/{one.run_id}` brings it back." if one.state == "deleted" else ""
+    when = f"{one.deleted_at:%Y-%m-%d %H:%M} UTC"
+    message = f"there is no run {one.run_id!r} in project {one.project!r}: it was deleted at {when}"
+    return NotFoundError("run_not_found", message, hint)
 
 
 def _choose(project: str, ref: RunRef, found: dict[int, BranchOrigin]) -> Branch:

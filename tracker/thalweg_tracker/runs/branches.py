@@ -21,6 +21,7 @@ from thalweg_tracker.errors import EngineBusyError, RejectedError
 from thalweg_tracker.lineage.chain import Branch, Lineage
 from thalweg_tracker.lineage.tree import START, CycleError, Origin, TooDeepError
 from thalweg_tracker.model.keys import run_key
+from thalweg_tracker.runs.deletions import refuse_deleted
 from thalweg_tracker.runs.store import (
     OWN_STEPS,
     REPAIR,
@@ -46,7 +47,11 @@ class Branches:
         self._engine = engine
 
     def start(self, project: str, run_id: str, attempt: str, began_us: int) -> Registered:
-        """The branch of an attempt, or branch 0 if the run begins with it. Raises EngineError."""
+        """The branch of an attempt, or branch 0 if the run begins with it. Raises RejectedError, EngineError.
+
+        So does all that makes branches of a run that was deleted.
+        """
+        refuse_deleted(self._engine, project, run_id)
         known = load_known(self._engine, project, [run_id])
         named = known.tree.of_attempt(run_id, attempt)
         if named is not None:
@@ -75,6 +80,7 @@ class Branches:
         """
         if parent_run_id == run_id:
             raise RejectedError("own_fork", f"cannot fork run {run_id} from itself", "Rewind it, or choose another id.")
+        refuse_deleted(self._engine, project, run_id)
         origin = Origin(Branch(run_id), "fork", parent_run_id, parent_branch, step, "", began_us)
         if above is not None:
             registered, present = self._register(project, origin, extended(above, origin))
@@ -117,6 +123,7 @@ class Branches:
 
         `parent_branch` None: the newest that had begun before. `rank`: see `of_attempt`.
         """
+        refuse_deleted(self._engine, project, run_id)
         # Read once: between two readings another process of the attempt may begin it.
         known = load_known(self._engine, project, [run_id])
         joined = self._joined(known, run_id, attempt, rank)

@@ -4,7 +4,7 @@ FROM
 (
     SELECT arrayJoin(arrayZip(lineage_run_id, lineage_branch, lineage_upto)) AS seen
     FROM branches FINAL
-    WHERE project = {project:String} AND has(lineage_run_id, {run_id:String})
+    WHERE project = {project:String} AND has(lineage_run_id, {run_id:String}) AND run_id NOT IN ({include:deleted})
 )
 WHERE seen.1 = {run_id:String} AND isFinite(seen.3)
 ORDER BY branch, fork_step

@@ -8,6 +8,7 @@ FROM
     SELECT project, run_id, min(created_at) AS created_at
     FROM branches
     WHERE project > {after:String} AND ({only:String} = '' OR project = {only:String})
+        AND (project, run_id) NOT IN (SELECT project, run_id FROM deletions FINAL WHERE state != '')
     GROUP BY project, run_id
 )
 GROUP BY project

@@ -6,7 +6,7 @@ SELECT
     max(if(b.kind IN ('', 'start'), 0, b.lineage_branch[-2])) AS parent_branch,
     minIf(b.fork_step, has_origin) AS fork_step
 FROM branches AS b FINAL
-WHERE project = {project:String}
+WHERE project = {project:String} AND run_id NOT IN ({include:deleted})
 GROUP BY run_id, branch
 HAVING (toUnixTimestamp64Micro(created_at), run_id, branch) > ({created_after:Int64}, {id_after:String}, {branch_after:Int64})
 ORDER BY created_at, run_id, branch

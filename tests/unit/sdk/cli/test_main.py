@@ -16,7 +16,10 @@ from thalweg.cli.main import run_command
 from thalweg.version import __version__
 
 CALL = [sys.executable, "-m", "thalweg.cli.main"]
-COMMANDS = ("runs", "show", "tail", "query", "metric", "tree", "fork", "checkpoints", "restore", "sync", "export")
+COMMANDS = (
+    *("runs", "show", "tail", "query", "metric", "tree", "fork", "checkpoints", "restore", "sync", "export"),
+    *("delete", "undelete", "retention"),
+)
 
 
 def install(folder: Path, **commands: str) -> dict[str, str]:
@@ -52,6 +55,14 @@ def test_help_imports_no_command_and_lists_those_of_plugins(tmp_path: Path) -> N
     assert all(f"  {command} " in text for command in (*COMMANDS, "frobnicate"))
     for heavy in ("rich", "grpc", "pyarrow", "psutil", "asyncio", "thalweg_tracker", "thalweg.cli.runs"):
         assert heavy not in modules.split()
+
+
+def test_restore_of_a_database_is_the_command_of_the_server(tmp_path: Path) -> None:
+    """With a database named, `thalweg restore` goes on as `thalweg restore-database`."""
+    env = install(tmp_path / "plugin", **{"restore-database": "thalweg_tracker.cli.backup:restore_database"})
+    done = call("restore", str(tmp_path / "backup"), "--data", str(tmp_path / "data"), env=env)
+    assert done.stderr == f"Error: cannot read a backup at {tmp_path / 'backup'}: nothing is there.\n"
+    assert done.returncode == 1
 
 
 def test_a_plugin_without_its_dependencies_says_what_to_install(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_what_is_there_is_not_overwritten(asked: list[dict[str, str]], thalweg: 
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("p/r1",), 2, "Missing option '--to'"),
+        (("p/r1",), 2, "name where the checkpoint is to be, with --to; a whole database needs --data or --store"),
+        (("backup", "--to", "x", "--data", "y"), 2, "--to for a checkpoint, or --data or --store for a whole database"),
         (("p/none", "--to", "x"), 1, "there is no"),
         (("p/r1", "--to", "x", "--kind", "weights"), 2, "'weights' is not one of"),
         (("p/", "--to", "x"), 2, "cannot use 'p/' as a point in a run"),

@@ -10,18 +10,25 @@ from thalweg_tracker.api.guard import needed_role
 from thalweg_tracker.engine.contract import Engine
 
 ROLES = """
+POST   /api/v1/admin/backups                                                   admin
+GET    /api/v1/admin/backups/last                                              admin
+GET    /api/v1/admin/projects/{project}/retention                              admin
+PUT    /api/v1/admin/projects/{project}/retention                              admin
 GET    /api/v1/audit                                                           admin
 GET    /api/v1/health                                                          -
 GET    /api/v1/projects                                                        read
+DELETE /api/v1/projects/{project}                                              admin
 GET    /api/v1/projects/{project}/custom-metrics                               read
 DELETE /api/v1/projects/{project}/custom-metrics/{name}                        write
 GET    /api/v1/projects/{project}/custom-metrics/{name}                        read
 PUT    /api/v1/projects/{project}/custom-metrics/{name}                        write
+GET    /api/v1/projects/{project}/deleted                                      read
 POST   /api/v1/projects/{project}/expressions/check                            read
 GET    /api/v1/projects/{project}/lineage                                      read
 GET    /api/v1/projects/{project}/live                                         read
 GET    /api/v1/projects/{project}/runs                                         read
 POST   /api/v1/projects/{project}/runs/query                                   read
+DELETE /api/v1/projects/{project}/runs/{run_id}                                admin
 GET    /api/v1/projects/{project}/runs/{run_id}                                read
 GET    /api/v1/projects/{project}/runs/{run_id}/checkpoints                    read
 POST   /api/v1/projects/{project}/runs/{run_id}/checkpoints/prune              write
@@ -31,6 +38,7 @@ POST   /api/v1/projects/{project}/runs/{run_id}/fork                           w
 GET    /api/v1/projects/{project}/runs/{run_id}/lineage                        read
 GET    /api/v1/projects/{project}/runs/{run_id}/metrics                        read
 POST   /api/v1/projects/{project}/runs/{run_id}/rewind                         write
+POST   /api/v1/projects/{project}/runs/{run_id}/undelete                       admin
 POST   /api/v1/projects/{project}/runs/{run_id}/uploads                        write
 POST   /api/v1/projects/{project}/runs/{run_id}/uploads/abort                  write
 POST   /api/v1/projects/{project}/runs/{run_id}/uploads/complete               write

@@ -8,6 +8,7 @@ FROZEN = {
     "0002_forks_and_checkpoints": "86a20e3dfa54e4787b4027055e183b8e46c861c028c23abd1194a0d954469267",
     "0003_custom_metrics": "beee1107ce132b0715b0cace583418881dbe4dd02e16ac677b2e5bd6c3297173",
     "0004_access": "4df336d8b2a4a48f86e098f39e21f1ac52f97e20dc7b6352057a826cdea4ac65",
+    "0005_deletion": "5c06e03d3b37d8874a15a8cee8407c40ead49bf37e47da9d2c2e3497c592d98f",
 }
 
 
