@@ -47,7 +47,8 @@ def untaken_answer(server: ServerProcess) -> Iterator[socket.socket]:
     with socket.create_connection((address.hostname, address.port or 80)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         path = f"/api/v1/projects/{wire.PROJECT}/series"
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n"
         client.sendall(head.encode() + body)
         assert client.recv(12) == b"HTTP/1.1 200"
         yield client
