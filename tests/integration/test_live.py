@@ -94,7 +94,6 @@ def test_values_that_are_no_numbers(tracker: Tracker) -> None:
     log(tracker, "r", [0], 0)
     with listening(tracker.http, runs="r", metrics="loss") as heard:
         rows = [[float("nan")], [float("-inf")]]
-        tracker.take(wire.hello("r"), wire.batch(2, ["loss"], [1, 2], rows))
         times = [wire.START_US + SECOND_US, wire.START_US + 2 * SECOND_US]
         tracker.take(wire.hello("r"), wire.batch(2, ["loss"], [1, 2], rows, times))
         wait_until(lambda: heard.points().get(("r", 0, "loss", 0)) == {1: "NaN", 2: "-Infinity"})
