@@ -9,12 +9,17 @@ import click
 
 from thalweg_tracker.app import open_engine
 from thalweg_tracker.engine import migrate as migrations
+from thalweg_tracker.engine.cluster import layout_of
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import parse_store
 
 
 @click.command()
-@click.option("--store", envvar="THALWEG_STORE", help="A folder, or clickhouse://user:password@host:9000/database")
+@click.option(
+    "--store",
+    envvar="THALWEG_STORE",
+    help="A folder, or clickhouse://user:password@host:9000/database; ?cluster=NAME makes the tables of a cluster.",
+)
 @click.option("--data", envvar="THALWEG_DATA", help="Folder of an embedded database; the same as --store FOLDER.")
 @click.option("--dry-run", is_flag=True, help="Print the SQL that is pending; apply none of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the names of the migrations as JSON.")
@@ -27,9 +32,11 @@ def migrate(store: str | None, data: str | None, dry_run: bool, as_json: bool) -
     if not where:
         raise click.UsageError("name the database with --store or --data")
     try:
-        engine = open_engine(parse_store("--store", where))
+        found = parse_store("--store", where)
+        layout = layout_of(found)
+        engine = open_engine(found)
         try:
-            todo = migrations.pending(engine) if dry_run else migrations.migrate(engine)
+            todo = migrations.pending(engine) if dry_run else migrations.migrate(engine, layout)
         finally:
             engine.close()
     except TrackerError as error:
@@ -42,4 +49,4 @@ def migrate(store: str | None, data: str | None, dry_run: bool, as_json: bool) -
     for migration in [] if as_json else todo:
         print(f"-- {migration.number:04d}_{migration.name}" + ("" if dry_run else ": applied"))
         if dry_run:
-            print(";\n".join(migration.statements) + ";")
+            print(";\n".join(laid for one in migration.statements for laid in layout(one)) + ";")

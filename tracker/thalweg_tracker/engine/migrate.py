@@ -14,6 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from thalweg_tracker.engine.cluster import Layout, as_it_is
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import EngineError
 
@@ -76,13 +77,20 @@ def _applied(engine: Engine) -> dict[int, str]:
     return {row["number"]: row["sha256"] for row in rows}
 
 
-def migrate(engine: Engine) -> list[Migration]:
-    """Applies what is pending and returns it."""
+def statements(todo: list[Migration], layout: Layout = as_it_is) -> list[str]:
+    """What is run for some migrations, each as often as need be."""
+    every = [statement for migration in todo for statement in migration.statements]
+    return [_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", laid) for one in every for laid in layout(one)]
+
+
+def migrate(engine: Engine, layout: Layout = as_it_is) -> list[Migration]:
+    """Applies what is pending and returns it. `layout`: how the tables of the store are made (`cluster.layout_of`)."""
     todo = pending(engine)
-    engine.execute(_TABLE)
+    for statement in layout(_TABLE):
+        engine.execute(statement)
     for migration in todo:
-        for statement in migration.statements:
-            engine.execute(_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", statement))
+        for statement in statements([migration], layout):
+            engine.execute(statement)
         row = {"number": [migration.number], "name": [migration.name], "sha256": [migration.sha256]}
         engine.insert("migrations", pa.table(row, schema=_ROW))
     return todo

@@ -10,6 +10,8 @@ COMMIT_AFTER_MS: Final = 50
 GREETINGS_AT_ONCE: Final = 1000
 """Writers that are placed, or whose names are registered, with one call."""
 COMMITS_IN_FLIGHT: Final = 2
+COMMIT_TRIES: Final = 3
+"""Points are inserted so often, where one host of the database goes away after the other."""
 UNACKED_BATCHES_PER_STREAM: Final = 64
 
 KNOWN_NAMES_MAX: Final = 4_000_000
