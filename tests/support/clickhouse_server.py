@@ -4,8 +4,9 @@
 
 Each `--port` is one more listener on 127.0.0.1 in front of the one engine; 0 takes a free port. When all
 listen, it prints `{"ports": [..]}`. The line `close PORT` on stdin closes that listener and its connections,
-lets their queries end, and is answered by `{"closed": PORT}`. SIGTERM stops the server, and so does the end
-of stdin with `--until-stdin-ends`. Tests call `start()`, which imports no chDB: only the server process does.
+lets their queries end, and is answered by `{"closed": PORT}`; `open PORT` listens there again. SIGTERM stops the
+server, and so does the end of stdin with `--until-stdin-ends`. Tests call `start()`, which imports no chDB: only
+the server process does.
 
 Stricter than ClickHouse: an insert waits in a file until its last block is here, so a client that vanishes
 leaves nothing; an unknown setting is an error. Settings of a query and the database of the hello are honored.
@@ -267,11 +268,18 @@ class RunningServer:
 
     def close_listener(self, port: int) -> None:
         """Returns when nothing listens on the port and its connections are gone."""
+        self._order("close", port, {"closed": port})
+
+    def open_listener(self, port: int) -> None:
+        """Returns when a port that was closed is listened on again."""
+        self._order("open", port, {"opened": port})
+
+    def _order(self, verb: str, port: int, done: dict[str, int]) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"close {port}\n")
+        self.process.stdin.write(f"{verb} {port}\n")
         self.process.stdin.flush()
         reply = _reply(self.process)
-        assert reply == {"closed": port}, reply
+        assert reply == done, reply
 
 
 @contextmanager
@@ -315,7 +323,7 @@ def main() -> None:
                 listener = Listener(port, connect)
                 listeners[listener.port] = listener
             print(json.dumps({"ports": list(listeners)}), flush=True)
-            _obey_stdin(listeners)
+            _obey_stdin(listeners, connect)
             if not arguments.until_stdin_ends:
                 signal.pause()
         finally:
@@ -331,13 +339,18 @@ def _parsed_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _obey_stdin(listeners: dict[int, Listener]) -> None:
+def _obey_stdin(listeners: dict[int, Listener], connect: Callable[[], ChdbConnection]) -> None:
     for line in sys.stdin:
-        verb, port = line.split()
-        if verb != "close":
+        verb, text = line.split()
+        port = int(text)
+        if verb == "close":
+            listeners.pop(port).close()
+            print(json.dumps({"closed": port}), flush=True)
+        elif verb == "open":
+            listeners[port] = Listener(port, connect)
+            print(json.dumps({"opened": port}), flush=True)
+        else:
             raise ValueError(f"unknown command {line!r}")
-        listeners.pop(int(port)).close()
-        print(json.dumps({"closed": int(port)}), flush=True)
 
 
 if __name__ == "__main__":

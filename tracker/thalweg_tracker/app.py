@@ -59,6 +59,13 @@ class Serving:
     engine: str
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Others serve the same address: gRPC listens beside them, HTTP takes its connections from a socket of theirs."""
+
+    listener: socket.socket | None = None
+
+
 def open_engine(store: Store) -> Engine:
     """The engine of a store. Raises EngineError."""
     return EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
@@ -71,8 +78,11 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
     return FileStore(settings) if isinstance(settings, FileObjects) else S3Store(settings)
 
 
-async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
-    """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
+async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None], shared: Shared | None = None) -> None:
+    """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError.
+
+    `shared`: this process is one of several with these settings.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -83,20 +93,25 @@ async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
             raise EngineError(f"cannot serve {settings.store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, settings, on_ready, stop)
+        await _serve(engine, settings, on_ready, stop, shared)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
 
 
 async def _serve(
-    engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], stop: asyncio.Event
+    engine: Engine,
+    settings: ServerSettings,
+    on_ready: Callable[[Serving], None],
+    stop: asyncio.Event,
+    shared: Shared | None,
 ) -> None:
-    ingest = await Ingest.start(engine, settings.grpc) if settings.grpc else None
+    ingest = await Ingest.start(engine, settings.grpc, is_shared=shared is not None) if settings.grpc else None
     http: HttpThread | None = None
     try:
         told = str(ingest.address) if ingest else settings.told
-        http = HttpThread(engine, settings.http, told, make_objects(settings.objects)) if settings.http else None
+        objects, listener = make_objects(settings.objects), shared.listener if shared else None
+        http = HttpThread(engine, settings.http, told, objects, listener) if settings.http else None
         serving = Serving(ingest.address if ingest else None, http.address if http else None, engine.describe())
         if isinstance(engine, EmbeddedEngine):
             engine.announce(http=f"http://{serving.http}" if serving.http else None)
@@ -122,11 +137,11 @@ class Ingest:
         self._committer = committer
 
     @classmethod
-    async def start(cls, engine: Engine, address: Address) -> Ingest:
-        """Listens. Raises SettingError if the address is taken."""
+    async def start(cls, engine: Engine, address: Address, *, is_shared: bool = False) -> Ingest:
+        """Listens. Raises SettingError if the address is taken; by others that share it is not."""
         committer = Committer(engine)
         service = IngestService(Registry(engine), committer)
-        server, bound = await start_grpc(service, address)
+        server, bound = await start_grpc(service, address, is_shared=is_shared)
         return cls(server, service, committer, bound)
 
     async def stop(self) -> None:
@@ -140,10 +155,15 @@ class HttpThread:
     """The running HTTP role: uvicorn in a thread of its own."""
 
     def __init__(
-        self, engine: Engine, address: Address, grpc_address: str | None, objects: ObjectStore | None = None
+        self,
+        engine: Engine,
+        address: Address,
+        grpc_address: str | None,
+        objects: ObjectStore | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
-        """Listens. Raises SettingError if the address is taken."""
-        self._socket = _listen(address)
+        """Listens, unless it is handed a socket that does. Raises SettingError if the address is taken."""
+        self._socket = listener or listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
         app = make_api(engine, objects, __version__, grpc_address)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(DRAIN_S))
@@ -182,7 +202,8 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(_CUT_EVERY_S)
 
 
-def _listen(address: Address) -> socket.socket:
+def listen(address: Address) -> socket.socket:
+    """A socket for HTTP that listens. Raises SettingError if the address is taken."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off: it would cost 40 ms an answer on a kept connection.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

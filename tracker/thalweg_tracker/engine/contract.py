@@ -27,7 +27,7 @@ Scalar = str | int | float | bool
 Parameters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Sequence[float]]
 NO_PARAMETERS: Parameters = {}
 TOLD_FIRST: Final = frozenset({"points"})
-"""Tables in which a row may not be twice before readers are told so (0003): who inserts does that, and inserts again."""
+"""Tables in which a row may not be twice before readers are told so (0003): who inserts does so, and inserts again."""
 Key = str | int
 Rows = Sequence[Mapping[str, Any]]
 

@@ -37,6 +37,11 @@ class Hosts:
         turned = self._hosts[first:] + self._hosts[:first]
         return sorted(turned, key=self._away.__contains__)  # stable
 
+    @property
+    def away(self) -> list[Host]:
+        """Those that went away and do not answer yet."""
+        return sorted(self._away)
+
     def went_away(self, host: Host) -> None:
         """Notes that a call failed with this host. Of a lone host nothing is noted: there is no choice."""
         with self._lock:

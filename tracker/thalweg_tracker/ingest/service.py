@@ -167,9 +167,12 @@ def _counters(batch: pb.Batch) -> dict[str, int]:
     return {c.reason: c.points for c in batch.counters[:_COUNTERS_MAX] if c.reason.isascii() and len(c.reason) <= 64}
 
 
-async def start_grpc(service: IngestService, address: Address) -> tuple[grpc.aio.Server, Address]:
-    """A started server and the address that it listens on. Raises SettingError if it cannot."""
-    server = grpc.aio.server(options=policy.SERVER_OPTIONS)
+async def start_grpc(
+    service: IngestService, address: Address, *, is_shared: bool = False
+) -> tuple[grpc.aio.Server, Address]:
+    """A started server and the address that it listens on, with `is_shared` beside others. Raises SettingError."""
+    options = [*policy.SERVER_OPTIONS, *([("grpc.so_reuseport", 1)] if is_shared else [])]  # the last one stands
+    server = grpc.aio.server(options=options)
     ingest_pb2_grpc.add_IngestServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     try:
         port = server.add_insecure_port(str(address))
