@@ -62,6 +62,7 @@ def insert_while_the_host_goes(running: RunningServer, engine: Engine, table: st
         f"CREATE TABLE {table} (x UInt64, CONSTRAINT slow CHECK sleepEachRow(0.1) = 0)"
         " ENGINE = ReplacingMergeTree ORDER BY x"
     )
+    engine.query("SELECT 1")  # connections are used in turn: the next one is to the first host again
     with ThreadPoolExecutor(1) as thread:
         insert = thread.submit(engine.insert, table, rows(range(5)))
         wait_until_active(engine, f"INSERT INTO `{table}`", 1, lambda: not insert.done())

@@ -1,4 +1,4 @@
-"""TCP proxies before a ClickHouse server that cut one connection: its statement is done, its client does not hear so."""
+"""TCP proxies before a ClickHouse server that cut one connection: a statement is done, its client does not hear it."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ _SERVER_COMMANDS: Final = {
     "ingest": "Take records in, into ClickHouse servers.",
     "api": "Answer queries over HTTP, from ClickHouse servers.",
     "migrate": "Apply the migrations that a database lacks.",
+    "move": "Move an embedded database to ClickHouse servers.",
 }
 
 

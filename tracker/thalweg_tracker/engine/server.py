@@ -1,9 +1,9 @@
 """ClickHouse servers over the native protocol, through clickhouse-driver.
 
-A pool of connections, one user each at a time; a stream has its own. Connections are spread over the hosts and checked
-before each use; where one is gone the next host that answers takes its place (`hosts`). So what can fail is the call
-during which a host goes away: reads are run again on another host, and so are inserts, as a row that is there twice
-is one row for whoever reads; but not those that readers must be told of first (contract.TOLD_FIRST).
+A pool of connections, one user each at a time, used in turn; a stream has its own. They are spread over the hosts, and
+checked before each use; where one is gone the next host that answers takes its place (`hosts`). So what can fail is the
+call during which a host goes away: reads are run again on another host, and so are inserts, as a row that is there
+twice is one row for whoever reads; but not those that readers must be told of first (contract.TOLD_FIRST).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ServerEngine:
         self._settings = _SETTINGS
         self._hosts = Hosts(store.hosts, self._answers)
         quoted = quote_identifier(store.database)
-        self._idle: queue.LifoQueue[_Line] = queue.LifoQueue()
+        self._idle: queue.Queue[_Line] = queue.Queue()
         self._idle.put(_Line(0, "default"))
         try:
             if store.cluster:

@@ -171,8 +171,8 @@ async def start_grpc(
     service: IngestService, address: Address, *, is_shared: bool = False
 ) -> tuple[grpc.aio.Server, Address]:
     """A started server and the address that it listens on, with `is_shared` beside others. Raises SettingError."""
-    options = [*policy.SERVER_OPTIONS, *([("grpc.so_reuseport", 1)] if is_shared else [])]  # the last one stands
-    server = grpc.aio.server(options=options)
+    options = dict(policy.SERVER_OPTIONS) | {"grpc.so_reuseport": int(is_shared)}
+    server = grpc.aio.server(options=list(options.items()))
     ingest_pb2_grpc.add_IngestServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     try:
         port = server.add_insecure_port(str(address))
