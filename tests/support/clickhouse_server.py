@@ -283,10 +283,14 @@ class RunningServer:
 
 
 @contextmanager
-def start(data_dir: Path, listeners: int = 1) -> Generator[RunningServer]:
-    """A server process over `data_dir` for the time of the block; it also ends when this process dies."""
+def start(data_dir: Path, listeners: int = 1, configuration: Path | None = None) -> Generator[RunningServer]:
+    """A server process over `data_dir` for the time of the block; it also ends when this process dies.
+
+    `configuration`: ClickHouse's XML, such as `<remote_servers>`; of listeners it tells nothing.
+    """
     command = [sys.executable, "-m", "tests.support.clickhouse_server", str(data_dir.resolve())]
     command += ["--until-stdin-ends", *["--port=0"] * listeners]
+    command += [f"--configuration={configuration}"] if configuration else []
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield RunningServer(process, tuple(_reply(process)["ports"]))
@@ -312,7 +316,8 @@ def main() -> None:
     import chdb  # half a gigabyte: only the server process pays, not those that import start()
 
     def connect() -> ChdbConnection:
-        connection: ChdbConnection = chdb.connect(str(arguments.data_dir))  # type: ignore[no-untyped-call]
+        configuration = f"?config-file={arguments.configuration}" if arguments.configuration else ""
+        connection: ChdbConnection = chdb.connect(f"{arguments.data_dir}{configuration}")  # type: ignore[no-untyped-call]
         return connection
 
     listeners: dict[int, Listener] = {}
@@ -335,6 +340,7 @@ def _parsed_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.support.clickhouse_server")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--port", type=int, action="append", help="one more listener; 0 takes a free port")
+    parser.add_argument("--configuration", type=Path, help="ClickHouse's configuration, in XML")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop also at the end of stdin")
     return parser.parse_args()
 

@@ -59,6 +59,10 @@ class TwoShards(EmbeddedEngine):
             connection.query(f"SET additional_table_filters = {{{filters}}}")
         return connection
 
+    def execute_plain(self, sql: str) -> None:
+        """A statement that is none of a migration."""
+        super().execute(sql)
+
     def execute(self, sql: str) -> None:
         """See contract."""
         if found := _OPTIMIZE.fullmatch(sql):

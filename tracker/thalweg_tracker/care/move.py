@@ -306,7 +306,7 @@ def _blocks(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """The same rows in blocks of about this size."""
     waiting: list[pa.RecordBatch] = []
     count = 0
-    for batch in batches:
+    for batch in (one.slice(start, rows) for one in batches for start in range(0, one.num_rows, rows)):
         waiting.append(batch)
         count += batch.num_rows
         if count >= rows or sum(one.nbytes for one in waiting) >= _BYTES_AT_ONCE:
