@@ -14,15 +14,19 @@ from tests.support.clickhouse_server import start
 from tests.support.engines import on_clusters_too, opened, server_store
 from tests.support.two_shards import CONFIGURATION, TwoShardStore
 from thalweg_tracker.cli.migrate import migrate as migrate_command
-from thalweg_tracker.engine.cluster import Cluster
+from thalweg_tracker.engine.cluster import Cluster, create_database
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.engine.migrate import migrate, pending, shipped, statements
+from thalweg_tracker.engine.migrate import bookkeeping, migrate, pending, shipped, statements
 from thalweg_tracker.engine.server import ServerEngine
 from thalweg_tracker.errors import EngineError, SettingError, TrackerError
 from thalweg_tracker.model.settings import ServerStore, Store, parse_store
 
 CLUSTER = Cluster("main", "thalweg")
-STATEMENTS = [CLUSTER.create_database(), *statements(shipped(), CLUSTER.lay_out)]
+STATEMENTS = [
+    create_database(ServerStore((("h", 1),), CLUSTER.database, "", "", CLUSTER.name)),
+    *bookkeeping(CLUSTER.lay_out),
+    *statements(shipped(), CLUSTER.lay_out),
+]
 
 
 def test_each_statement_is_parsed(engine: Engine) -> None:
@@ -110,7 +114,7 @@ def knows_clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def store_of(port: int, options: str) -> ServerStore:
-    store = parse_store("--store", f"clickhouse://u:open-sesame@127.0.0.1:{port}/thalweg?{options}")
+    store = parse_store("--store", f"clickhouse://u:open-sesame@127.0.0.1:{port}/{CLUSTER.database}?{options}")
     assert isinstance(store, ServerStore)
     return store
 
@@ -144,13 +148,19 @@ def test_statements_carry_the_settings_of_a_cluster(knows_clusters: int, options
     assert tuple(found[name] for name in names) == (on_cluster if options else ("0", "deny", "random", "0"))
 
 
-def test_a_dry_run_prints_the_schema_of_the_cluster(knows_clusters: int) -> None:
-    """What would be run, on every host, and nothing of it is."""
-    store = f"clickhouse://u:open-sesame@127.0.0.1:{knows_clusters}/thalweg?cluster=main"
+@pytest.mark.parametrize("database", ["thalweg", "absent"])
+def test_a_dry_run_prints_the_schema_of_the_cluster(knows_clusters: int, database: str) -> None:
+    """What would be run, on every host, and nothing of it is: no table, nor the database if there is none."""
+    store = f"clickhouse://u:open-sesame@127.0.0.1:{knows_clusters}/{database}?cluster=main"
     ended = CliRunner().invoke(migrate_command, ["--store", store, "--dry-run"])
     assert ended.exit_code == 0, ended.output
-    for statement in statements(shipped(), CLUSTER.lay_out):
+    layout = Cluster("main", database).lay_out
+    for statement in statements(shipped(), layout):
         assert f"{statement};" in ended.stdout
+    is_absent = database == "absent"
+    assert ("CREATE DATABASE IF NOT EXISTS `absent` ON CLUSTER `main`;" in ended.stdout) == is_absent
+    assert (bookkeeping(layout)[0] in ended.stdout) == is_absent
     assert "open-sesame" not in ended.output
     with opened(store_of(knows_clusters, "")) as engine:
         assert engine.query("SELECT name FROM system.tables WHERE database = 'thalweg'").num_rows == 0
+        assert engine.query("SELECT name FROM system.databases WHERE name = 'absent'").num_rows == 0

@@ -1,3 +1,11 @@
+CREATE TABLE IF NOT EXISTS `thalweg`.`migrations_local` ON CLUSTER `main`
+(number UInt32, name String, sha256 String)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}') ORDER BY number
+SETTINGS replicated_deduplication_window = 0;
+
+CREATE TABLE IF NOT EXISTS `thalweg`.`migrations` ON CLUSTER `main` AS `thalweg`.`migrations_local`
+ENGINE = Distributed('main', 'thalweg', 'migrations_local', cityHash64(number));
+
 CREATE TABLE IF NOT EXISTS `thalweg`.`points_local` ON CLUSTER `main`
 (
     run    UInt64                 CODEC(ZSTD(1)),

@@ -66,9 +66,11 @@ class Shared:
     listener: socket.socket | None = None
 
 
-def open_engine(store: Store) -> Engine:
-    """The engine of a store. Raises EngineError."""
-    return EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
+def open_engine(store: Store, *, makes_database: bool = True) -> Engine:
+    """The engine of a store. `makes_database`: on a server, if there is none. Raises EngineError."""
+    if isinstance(store, EmbeddedStore):
+        return EmbeddedEngine(store.data_dir)
+    return ServerEngine(store, makes_database=makes_database)
 
 
 def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:

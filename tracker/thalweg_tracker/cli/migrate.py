@@ -9,9 +9,11 @@ import click
 
 from thalweg_tracker.app import open_engine
 from thalweg_tracker.engine import migrate as migrations
-from thalweg_tracker.engine.cluster import layout_of
-from thalweg_tracker.errors import TrackerError
-from thalweg_tracker.model.settings import parse_store
+from thalweg_tracker.engine.cluster import create_database, layout_of
+from thalweg_tracker.engine.failures import has_no_database
+from thalweg_tracker.engine.migrate import Migration
+from thalweg_tracker.errors import EngineError, TrackerError
+from thalweg_tracker.model.settings import ServerStore, Store, parse_store
 
 
 @click.command()
@@ -34,11 +36,7 @@ def migrate(store: str | None, data: str | None, dry_run: bool, as_json: bool) -
     try:
         found = parse_store("--store", where)
         layout = layout_of(found)
-        engine = open_engine(found)
-        try:
-            todo = migrations.pending(engine) if dry_run else migrations.migrate(engine, layout)
-        finally:
-            engine.close()
+        todo, begin = _pending(found) if dry_run else (_apply(found), [])
     except TrackerError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -46,7 +44,31 @@ def migrate(store: str | None, data: str | None, dry_run: bool, as_json: bool) -
         print(json.dumps({"pending" if dry_run else "applied": [f"{m.number:04d}_{m.name}" for m in todo]}))
     elif not todo:
         print("The schema is up to date.")
+    for statement in [] if as_json else begin:
+        print(f"{statement};")
     for migration in [] if as_json else todo:
         print(f"-- {migration.number:04d}_{migration.name}" + ("" if dry_run else ": applied"))
         if dry_run:
             print(";\n".join(laid for one in migration.statements for laid in layout(one)) + ";")
+
+
+def _apply(store: Store) -> list[Migration]:
+    engine = open_engine(store)
+    try:
+        return migrations.migrate(engine, layout_of(store))
+    finally:
+        engine.close()
+
+
+def _pending(store: Store) -> tuple[list[Migration], list[str]]:
+    """What is pending, and what comes before it where there is no database yet: nothing is made."""
+    try:
+        engine = open_engine(store, makes_database=False)
+    except EngineError as error:
+        if not has_no_database(error) or not isinstance(store, ServerStore):
+            raise
+        return migrations.shipped(), [create_database(store), *migrations.bookkeeping(layout_of(store))]
+    try:
+        return migrations.pending(engine), []
+    finally:
+        engine.close()

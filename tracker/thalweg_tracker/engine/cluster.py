@@ -46,6 +46,7 @@ _READ_AND_WRITE: Final[dict[str, int | str]] = {
     "prefer_localhost_replica": 0,
     "skip_unavailable_shards": 0,
     "distributed_foreground_insert": 1,
+    "distributed_insert_skip_read_only_replicas": 1,
     "select_sequential_consistency": 0,
 }
 
@@ -65,6 +66,12 @@ def layout_of(store: Store) -> Layout:
     if isinstance(store, ServerStore) and store.cluster:
         return Cluster(store.cluster, store.database).lay_out
     return as_it_is
+
+
+def create_database(store: ServerStore) -> str:
+    """The statement that makes the database of a store, on all hosts of its cluster."""
+    everywhere = f" ON CLUSTER {quote_identifier(store.cluster)}" if store.cluster else ""
+    return f"CREATE DATABASE IF NOT EXISTS {quote_identifier(store.database)}{everywhere}"
 
 
 def quorum_of(replicas: int) -> int:
@@ -89,10 +96,6 @@ class Cluster:
 
     name: str
     database: str
-
-    def create_database(self) -> str:
-        """The statement that makes the database on all hosts."""
-        return f"CREATE DATABASE IF NOT EXISTS {quote_identifier(self.database)} {self._everywhere}"
 
     def lay_out(self, statement: str) -> list[str]:
         """The statements for one of a migration. Raises EngineError for one that is none of those it knows."""

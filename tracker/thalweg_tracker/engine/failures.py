@@ -9,6 +9,7 @@ from thalweg_tracker.errors import EngineBusyError, EngineError
 TOO_MANY_ROWS: Final = 158
 CANNOT_COMPILE_REGEXP: Final = 427
 TIMEOUT_EXCEEDED: Final = 159
+UNKNOWN_DATABASE: Final = 81
 SOCKET_TIMEOUT: Final = 209
 NETWORK_ERROR: Final = 210
 ABORTED: Final = 236
@@ -39,9 +40,8 @@ _BUSY_CODES: Final = frozenset(
 )
 
 
-_OF_THE_HOST: Final = frozenset(
-    {NETWORK_ERROR, ABORTED, TABLE_IS_READ_ONLY, ALL_CONNECTION_TRIES_FAILED, KEEPER_EXCEPTION}
-)
+_HOST_IS_GONE: Final = frozenset({NETWORK_ERROR, ABORTED, TABLE_IS_READ_ONLY})
+_OF_THE_HOST: Final = _HOST_IS_GONE | {ALL_CONNECTION_TRIES_FAILED, KEEPER_EXCEPTION}
 
 
 def engine_error(code: int, message: str) -> EngineError:
@@ -57,6 +57,16 @@ def took_too_long(error: EngineError) -> bool:
 def read_too_much(error: EngineError) -> bool:
     """Whether a query was ended at its limit of rows to read."""
     return error.code == TOO_MANY_ROWS
+
+
+def has_no_database(error: EngineError) -> bool:
+    """Whether there is no database of the name that was asked for."""
+    return error.code == UNKNOWN_DATABASE
+
+
+def host_is_gone(error: EngineError) -> bool:
+    """Whether the next statement should go to another host too."""
+    return error.code in _HOST_IS_GONE
 
 
 def is_of_the_host(error: EngineError) -> bool:

@@ -77,6 +77,11 @@ def _applied(engine: Engine) -> dict[int, str]:
     return {row["number"]: row["sha256"] for row in rows}
 
 
+def bookkeeping(layout: Layout = as_it_is) -> list[str]:
+    """What makes the table in which is noted what was applied."""
+    return layout(_TABLE)
+
+
 def statements(todo: list[Migration], layout: Layout = as_it_is) -> list[str]:
     """What is run for some migrations, each as often as need be."""
     every = [statement for migration in todo for statement in migration.statements]
@@ -86,7 +91,7 @@ def statements(todo: list[Migration], layout: Layout = as_it_is) -> list[str]:
 def migrate(engine: Engine, layout: Layout = as_it_is) -> list[Migration]:
     """Applies what is pending and returns it. `layout`: how the tables of the store are made (`cluster.layout_of`)."""
     todo = pending(engine)
-    for statement in layout(_TABLE):
+    for statement in bookkeeping(layout):
         engine.execute(statement)
     for migration in todo:
         for statement in statements([migration], layout):

@@ -24,9 +24,16 @@ from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from thalweg_tracker.engine.answers import nullable
-from thalweg_tracker.engine.cluster import Cluster, quorum_of, settings_of
+from thalweg_tracker.engine.cluster import create_database, quorum_of, settings_of
 from thalweg_tracker.engine.contract import NO_PARAMETERS, TOLD_FIRST, Key, Lookup, Parameters, Rows
-from thalweg_tracker.engine.failures import NETWORK_ERROR, SOCKET_TIMEOUT, engine_error, is_of_the_host
+from thalweg_tracker.engine.failures import (
+    NETWORK_ERROR,
+    SOCKET_TIMEOUT,
+    UNKNOWN_DATABASE,
+    engine_error,
+    host_is_gone,
+    is_of_the_host,
+)
 from thalweg_tracker.engine.hosts import Host, Hosts
 from thalweg_tracker.engine.literals import between_quotes, parameter_texts, query_settings, quote_identifier
 from thalweg_tracker.engine.lookups import look_up
@@ -72,10 +79,10 @@ class _Line:
 class ServerEngine:
     """ClickHouse servers."""
 
-    def __init__(self, store: ServerStore) -> None:
+    def __init__(self, store: ServerStore, *, makes_database: bool = True) -> None:
         """Connects once, to fail early, and makes the database if there is none.
 
-        Raises EngineBusyError, EngineError, RejectedError, SettingError.
+        Raises EngineBusyError, RejectedError, SettingError, EngineError: `has_no_database`, where it may not make it.
         """
         # They say for each block of each array that Python objects are made of it, and for each host that cannot be
         # reached how that came about; what a call raises says enough.
@@ -86,7 +93,7 @@ class ServerEngine:
         self._store = store
         self._settings = _SETTINGS
         self._hosts = Hosts(store.hosts, self._answers)
-        quoted = quote_identifier(store.database)
+        quote_identifier(store.database)  # rejects
         self._idle: queue.Queue[_Line] = queue.Queue()
         self._idle.put(_Line(0, "default"))
         try:
@@ -94,9 +101,7 @@ class ServerEngine:
                 self._settings = _SETTINGS | settings_of(self._quorum(store.cluster))
                 self._idle.get().disconnect()
                 self._idle.put(_Line(0, "default"))
-                self._make_database(Cluster(store.cluster, store.database))
-            else:
-                self.execute(f"CREATE DATABASE IF NOT EXISTS {quoted}")
+            self._find_database(makes_database)
             self._idle.get().disconnect()
         except BaseException:
             self.close()
@@ -124,11 +129,14 @@ class ServerEngine:
             raise SettingError("quorum", self._store.quorum, f"at most {replicas}, the replicas of a shard")
         return self._store.quorum or quorum_of(replicas)
 
-    def _make_database(self, cluster: Cluster) -> None:
-        """Only if it is not there: a statement for the whole cluster waits for all its hosts."""
-        known = self.query("SELECT name FROM system.databases WHERE name = {name:String}", {"name": cluster.database})
-        if not known.num_rows:
-            self.execute(cluster.create_database())
+    def _find_database(self, makes_database: bool) -> None:
+        """Makes it only if it is not there: a statement for the whole cluster waits for all its hosts."""
+        name = self._store.database
+        if self.query("SELECT name FROM system.databases WHERE name = {name:String}", {"name": name}).num_rows:
+            return
+        if not makes_database:
+            raise EngineError(f"there is no database {name} at {self._store}", UNKNOWN_DATABASE)
+        self.execute(create_database(self._store))
 
     def _client(self, host: Host, database: str) -> Client:
         """A client that connects when used."""
@@ -211,7 +219,7 @@ class ServerEngine:
         try:
             yield
         except EngineBusyError as error:
-            if is_of_the_host(error) and line.host is not None:
+            if host_is_gone(error) and line.host is not None:
                 self._hosts.went_away(line.host)
             raise
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thalweg_tracker.engine.cluster import Cluster, as_it_is, layout_of, quorum_of, settings_of
-from thalweg_tracker.engine.migrate import Migration, shipped, statements
+from thalweg_tracker.engine.migrate import Migration, bookkeeping, shipped, statements
 from thalweg_tracker.errors import EngineError
 from thalweg_tracker.model.settings import parse_store
 
@@ -18,7 +18,8 @@ CLUSTER = Cluster("main", "thalweg")
 
 def cluster_schema() -> str:
     """The statements of all migrations."""
-    return "".join(f"{one};\n\n" for one in statements(shipped(), CLUSTER.lay_out)).rstrip() + "\n"
+    every = [*bookkeeping(CLUSTER.lay_out), *statements(shipped(), CLUSTER.lay_out)]
+    return "".join(f"{one};\n\n" for one in every).rstrip() + "\n"
 
 
 def test_the_whole_schema() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thalweg_tracker.engine.failures import engine_error, is_of_the_host, read_too_much, took_too_long
+from thalweg_tracker.engine.failures import engine_error, host_is_gone, is_of_the_host, read_too_much, took_too_long
 from thalweg_tracker.errors import EngineBusyError, EngineError
 
 
@@ -30,8 +30,19 @@ def test_limits_that_were_reached(code: int, names: tuple[bool, bool]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "is_so"), [(210, True), (236, True), (242, True), (209, False), (252, False), (0, False)]
+    ("code", "is_repeated", "is_gone"),
+    [
+        (210, True, True),
+        (236, True, True),
+        (242, True, True),
+        (279, True, False),
+        (999, True, False),
+        (209, False, False),
+        (252, False, False),
+        (0, False, False),
+    ],
 )
-def test_what_another_host_may_do(code: int, is_so: bool) -> None:
-    """What is late, or full, is so everywhere; what went away is not."""
-    assert is_of_the_host(engine_error(code, "text")) == is_so
+def test_what_another_host_may_do(code: int, is_repeated: bool, is_gone: bool) -> None:
+    """What is late, or full, is so everywhere; what went away is not, nor what one host cannot reach."""
+    error = engine_error(code, "text")
+    assert (is_of_the_host(error), host_is_gone(error)) == (is_repeated, is_gone)
