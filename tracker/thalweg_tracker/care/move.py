@@ -18,8 +18,9 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -195,9 +196,9 @@ class Move:
         total = int(self._source.query("SELECT count() AS n FROM points")["n"][0].as_py())
         watch = _Watch("move", POINTS, state.points, total, self._tell, self._clock)
         which, parameters = ("true", {}) if state.upto is None else (_FROM_PLACE, _of_place(state.upto))
-        rows = self._source.stream(_READ_POINTS.replace("{which}", which), parameters)
+        sql = _READ_POINTS.replace("{which}", which)
         waiting: deque[tuple[Future[None], pa.Table]] = deque()
-        with ThreadPoolExecutor(INSERTS_AT_ONCE, "move") as threads:
+        with ThreadPoolExecutor(INSERTS_AT_ONCE, "move") as threads, _streamed(self._source, sql, parameters) as rows:
             try:
                 for block in _blocks(rows, BLOCK_ROWS):
                     if len(waiting) == BEGUN_MOST:
@@ -211,6 +212,7 @@ class Move:
                 for future, _ in waiting:
                     future.cancel()
         state.begun = None
+        state.points = total  # rows at which it went on were counted twice
 
     def _settle(self, waiting: deque[tuple[Future[None], pa.Table]], watch: _Watch) -> None:
         """Waits for the oldest insert, and writes down that it is done."""
@@ -249,9 +251,10 @@ class Move:
         """Rows that may be inserted again: an interrupted table begins anew."""
         total = int(self._source.query(f"SELECT count() AS n FROM {table}")["n"][0].as_py())
         watch = _Watch("move", table, 0, total, self._tell, self._clock)
-        for block in _blocks(self._source.stream(sql, parameters), _ROWS_AT_ONCE):
-            self._destination.insert(into, block)
-            watch.add(block.num_rows)
+        with _streamed(self._source, sql, parameters) as rows:
+            for block in _blocks(rows, _ROWS_AT_ONCE):
+                self._destination.insert(into, block)
+                watch.add(block.num_rows)
 
 
 def tables_of(engine: Engine) -> list[str]:
@@ -300,6 +303,17 @@ class _Watch:
         left_s = max(0, self._progress.rows_total - now) / rate if rate else None
         self._progress = replace(self._progress, rows=now, rows_per_s=rate, left_s=left_s)
         self._tell(self._progress)
+
+
+@contextmanager
+def _streamed(engine: Engine, sql: str, parameters: Parameters) -> Iterator[Iterator[pa.RecordBatch]]:
+    """A stream that is closed after the block, however that ends."""
+    stream = engine.stream(sql, parameters)
+    try:
+        yield stream
+    finally:
+        if isinstance(stream, Generator):
+            stream.close()
 
 
 def _blocks(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
