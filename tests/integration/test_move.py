@@ -25,7 +25,7 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.engine.server import ServerEngine
-from thalweg_tracker.errors import EngineBusyError, EngineError, RejectedError
+from thalweg_tracker.errors import EngineBusyError, EngineError
 from thalweg_tracker.model import series_flags
 from thalweg_tracker.model.settings import EmbeddedStore
 
@@ -76,10 +76,10 @@ def answers(engine: Engine) -> list[Any]:
     found: list[Any] = []
     with answering(engine) as http:
         for path, body in QUESTIONS:
-            found.append(http.post(f"/projects/{wire.PROJECT}/{path}", json=body).json())
-        for path in ("runs", "runs/plain", "runs/child", "runs/plain/metrics", "runs/odd/metrics", "custom-metrics"):
-            found.append(http.get(f"/projects/{wire.PROJECT}/{path}").json())
-        found.append(http.get(f"/projects/{wire.PROJECT}/runs/plain/checkpoints").json())
+            found.append(http.post(f"/projects/{wire.PROJECT}/{path}", json=body).raise_for_status().json())
+        of_run = (f"runs/{run}{what}" for run in ("plain", "child", "odd") for what in ("", "/metrics", "/checkpoints"))
+        for path in ("runs", "custom-metrics", *of_run):
+            found.append(http.get(f"/projects/{wire.PROJECT}/{path}").raise_for_status().json())
     return found
 
 
@@ -106,7 +106,7 @@ def test_all_of_it_arrives(folder: Path, clickhouse: RunningServer) -> None:
     assert "open-sesame" not in ended.output + again.output + "".join(p.read_text() for p in folder.glob("move-*"))
 
 
-class InterruptedError_(Exception):
+class StopHere(Exception):  # it is none
     """What ends a move in these tests."""
 
 
@@ -126,7 +126,7 @@ class Interrupted(ServerEngine):
         if not is_here or is_made:
             super().insert(table, rows)
         if is_here:
-            raise InterruptedError_
+            raise StopHere
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def test_an_interrupted_move_goes_on(
     database = f"interrupted_{table}_{at}"
     told: list[Progress] = []
     destination = Interrupted(clickhouse, database, table, at, is_made=is_made)
-    with both(folder, destination) as (source, there), pytest.raises(InterruptedError_):
+    with both(folder, destination) as (source, there), pytest.raises(StopHere):
         a_move(source, there, folder, told).run()
     with opened(server_store(clickhouse, database)) as there:
         assert there.query("SELECT * FROM branches").num_rows == 0
@@ -249,4 +249,3 @@ def test_a_state_that_cannot_be_read(tmp_path: Path) -> None:
     file.write_text(file.read_text()[:20])
     with pytest.raises(EngineError, match=str(file)):
         states.read()
-    _ = RejectedError

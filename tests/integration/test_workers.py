@@ -68,7 +68,6 @@ def test_api_workers_answer_on_one_address(clickhouse: RunningServer, tmp_path: 
         transport = httpx.HTTPTransport(retries=3)  # of connecting alone
         for count, pid in enumerate(workers, start=3):
             os.kill(pid, signal.SIGKILL)
-            psutil.Process(api.process.pid)
             with httpx.Client(base_url=api.ready["http"], transport=transport, timeout=60) as http:
                 assert http.get("/api/v1/health").status_code == 200
             wait_until(lambda count=count: len(ready_pids(api)) == count)  # type: ignore[misc]
