@@ -1,4 +1,4 @@
-"""Both engines, empty at the begin of each test."""
+"""Both engines, empty at the begin of each test; for what queries the shipped schema, also a cluster of two shards."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import opened, server_store
+from tests.support.two_shards import TwoShardStore
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.model.settings import EmbeddedStore, Store
 
@@ -16,6 +17,8 @@ _numbers = itertools.count()
 @pytest.fixture(params=["embedded", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Where the data of this test lies; nothing is there yet."""
+    if request.param == "cluster":
+        return TwoShardStore(tmp_path / "data")
     if request.param == "embedded":
         return EmbeddedStore(tmp_path / "data")
     return server_store(request.getfixturevalue("clickhouse"), f"contract_{next(_numbers)}")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support import wire
-from tests.support.engines import NASTY_TEXTS
+from tests.support.engines import NASTY_TEXTS, on_clusters_too
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.checkpoints.state import Place
 from thalweg_tracker.engine.contract import Engine
@@ -25,6 +25,8 @@ from thalweg_tracker.query.checkpoints import NO_TEXTS, find_steps, read_texts, 
 from thalweg_tracker.query.lineage import RunView, view_of
 from thalweg_tracker.sql import load
 from thalweg_tracker.upkeep.verify import CHECKS
+
+pytestmark = on_clusters_too
 
 ROOT, CHILD = run_key("p", "root"), run_key("p", "child")
 VIEW = view_of("p", extend(root(Branch("root")), 20.0, Branch("child")))

@@ -7,11 +7,14 @@ from typing import Final
 
 import pytest
 
+from tests.support.engines import on_clusters_too
 from tests.support.expression_runner import Session
 from tests.support.expression_scripts import parse
 from tests.support.tracker import answering
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
+
+pytestmark = on_clusters_too
 
 SCRIPTS: Final = sorted((Path(__file__).parents[1] / "expressions").glob("*.test"))
 

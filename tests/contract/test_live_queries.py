@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.support import wire
+from tests.support.engines import on_clusters_too
 from tests.support.tracker import Tracker
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
@@ -20,6 +21,8 @@ from thalweg_tracker.query.live_answers import Answers
 from thalweg_tracker.query.live_marks import Marks, read_marks
 from thalweg_tracker.query.live_signals import read_origins, read_signals, read_statuses, watched
 from thalweg_tracker.query.validators import read_validator
+
+pytestmark = on_clusters_too
 
 PROJECT = wire.PROJECT
 KEY = int(run_key(PROJECT, "r"))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support import wire
+from tests.support.engines import on_clusters_too
 from tests.support.tracker import Tracker
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.engine.contract import Engine
@@ -14,6 +15,8 @@ from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.model import limits
 from thalweg_tracker.query.lineage import RunRef, find_views
 from thalweg_tracker.query.series import SeriesRequest, read_series, stream_series
+
+pytestmark = on_clusters_too
 
 
 @pytest.fixture

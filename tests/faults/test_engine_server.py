@@ -1,4 +1,4 @@
-"""ClickHouse servers that go away: reads go on at another host, inserts say so, nothing leaks."""
+"""ClickHouse servers that go away: reads and inserts go on at another host, those of points say so, nothing leaks."""
 
 import threading
 import traceback
@@ -12,7 +12,9 @@ import pytest
 
 from tests.support.clickhouse_server import RunningServer, start
 from tests.support.engines import opened, server_store
+from tests.support.waiting import wait_until
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.failures import is_of_the_host
 from thalweg_tracker.engine.server import POOL_SIZE, ServerEngine
 from thalweg_tracker.errors import EngineBusyError, EngineError, RejectedError
 
@@ -54,18 +56,60 @@ def test_a_read_goes_on_at_another_host(running: RunningServer, engine: Engine) 
         assert answer.result().to_pylist() == [{"slow": 0}]
 
 
-def test_an_insert_says_that_its_host_went_away(running: RunningServer, engine: Engine) -> None:
-    """An insert whose host goes away under it raises EngineBusyError; inserting again makes no duplicates."""
+def insert_while_the_host_goes(running: RunningServer, engine: Engine, table: str) -> BaseException | None:
+    """What an insert says whose host goes away under it."""
     engine.execute(
-        "CREATE TABLE t (x UInt64, CONSTRAINT slow CHECK sleepEachRow(0.1) = 0) ENGINE = ReplacingMergeTree ORDER BY x"
+        f"CREATE TABLE {table} (x UInt64, CONSTRAINT slow CHECK sleepEachRow(0.1) = 0)"
+        " ENGINE = ReplacingMergeTree ORDER BY x"
     )
+    engine.query("SELECT 1")  # connections are used in turn: the next one is to the first host again
     with ThreadPoolExecutor(1) as thread:
-        insert = thread.submit(engine.insert, "t", rows(range(5)))
-        wait_until_active(engine, "INSERT INTO `t`", 1, lambda: not insert.done())
+        insert = thread.submit(engine.insert, table, rows(range(5)))
+        wait_until_active(engine, f"INSERT INTO `{table}`", 1, lambda: not insert.done())
         running.close_listener(running.ports[0])
-        assert isinstance(insert.exception(), EngineBusyError)
-    engine.insert("t", rows(range(5)))
+        return insert.exception()
+
+
+def test_an_insert_goes_on_at_another_host(running: RunningServer, engine: Engine) -> None:
+    """An insert whose host goes away under it is made again at the other one; its rows are there once."""
+    assert insert_while_the_host_goes(running, engine, "t") is None
     assert engine.query("SELECT count() AS n FROM t FINAL")["n"].to_pylist() == [5]
+
+
+def test_an_insert_of_points_says_that_its_host_went_away(running: RunningServer, engine: Engine) -> None:
+    """Readers must be told before points can be there twice, so that insert is left to who can tell them."""
+    failed = insert_while_the_host_goes(running, engine, "points")
+    assert isinstance(failed, EngineBusyError)
+    assert is_of_the_host(failed)
+    engine.insert("points", rows(range(5)))
+    assert engine.query("SELECT count() AS n FROM points FINAL")["n"].to_pylist() == [5]
+
+
+def test_connections_are_spread_and_come_back(running: RunningServer, engine: Engine) -> None:
+    """Of as many queries at once as the pool takes, half go to each host; after one was away, too."""
+
+    def fail_all_of(port: int) -> int:
+        """Closes one host under a full pool; returns how many of the queries it had, by the connections that broke."""
+
+        def ask() -> Exception | None:
+            try:
+                engine.execute(SLOW)  # not asked again elsewhere
+            except EngineBusyError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(POOL_SIZE) as threads:
+            slow = [threads.submit(ask) for _ in range(POOL_SIZE)]
+            wait_until_active(engine, SLOW, POOL_SIZE, lambda: not any(one.done() for one in slow))
+            running.close_listener(port)
+            return sum(one.result() is not None for one in slow)
+
+    for port in running.ports:
+        assert fail_all_of(port) == POOL_SIZE // 2
+        engine.query("SELECT 1")
+        running.open_listener(port)
+        assert isinstance(engine, ServerEngine)
+        wait_until(lambda: engine.hosts_away() == [])
 
 
 def test_a_host_goes_away_under_load(running: RunningServer, engine: Engine) -> None:

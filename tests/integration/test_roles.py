@@ -9,10 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -20,40 +18,10 @@ import pytest
 from tests.support import training, wire
 from tests.support.clickhouse_server import RunningServer
 from tests.support.live import listening
+from tests.support.roles import migrated, role
 from tests.support.waiting import wait_until
 from thalweg.api_client import ApiClient
 from thalweg.wire.v1 import records_pb2 as pb
-
-
-@dataclass(frozen=True)
-class Role:
-    """A process of one role, and what it said when it was ready."""
-
-    process: subprocess.Popen[str]
-    ready: dict[str, Any]
-
-
-@contextmanager
-def role(log: Path, *arguments: str) -> Iterator[Role]:
-    """A server command for the time of the block; it must end with exit status 0."""
-    with (
-        log.open("ab") as stderr,
-        subprocess.Popen(
-            [sys.executable, "-m", "thalweg.cli.main", *arguments, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, log.read_text()
-        try:
-            yield Role(process, json.loads(line))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(60)
-    assert status == 0, log.read_text()
 
 
 @dataclass(frozen=True)
@@ -70,9 +38,7 @@ class Roles:
 def roles(clickhouse: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
     """`thalweg migrate`, then `thalweg ingest` and `thalweg api`."""
     log = tmp_path_factory.mktemp("roles") / "log"
-    store = f"clickhouse://default@127.0.0.1:{clickhouse.ports[0]}/roles"
-    command = [sys.executable, "-m", "thalweg.cli.main", "migrate", "--store", store]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    store = migrated(f"clickhouse://default@127.0.0.1:{clickhouse.ports[0]}/roles")
     with role(log, "ingest", "--store", store, "--grpc=127.0.0.1:0") as ingest:
         grpc = ingest.ready["grpc"]
         with role(log, "api", "--store", store, "--http=127.0.0.1:0", "--ingest", grpc) as api:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import trustme
 
 from tests.support.access import guarded
+from tests.support.certificates import Certificates, make_certificates
 from tests.support.training import run_to_end
 from thalweg.api_client import ApiClient
 from thalweg.errors import SettingError, UnreachableError
@@ -25,40 +24,21 @@ with thalweg.init(project="p", run_id=sys.argv[1]) as run:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """PEM files: of an authority, a server, a client."""
-
-    ca: Path
-    server: Path
-    server_key: Path
-    client: Path
-    client_key: Path
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Of an authority that nobody else believes."""
-    folder = tmp_path_factory.mktemp("pem")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    for name, identity in (("server", "127.0.0.1"), ("client", "trainer@example.org")):
-        made = authority.issue_cert(identity)
-        made.private_key_pem.write_to_path(str(folder / f"{name}.key"))
-        for pem in made.cert_chain_pems:
-            pem.write_to_path(str(folder / f"{name}.pem"), append=True)
-    return Files(*(folder / name for name in ("ca.pem", "server.pem", "server.key", "client.pem", "client.key")))
+    return make_certificates(tmp_path_factory.mktemp("pem"))
 
 
-def options(files: Files) -> list[str]:
+def options(files: Certificates) -> list[str]:
     """Of a server with TLS."""
-    return ["--tls-cert", str(files.server), "--tls-key", str(files.server_key)]
+    return ["--tls-cert", str(files.certificate), "--tls-key", str(files.key)]
 
 
 @pytest.fixture
-def believing(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def believing(files: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment that believes the authority."""
-    monkeypatch.setenv("THALWEG_CA_FILE", str(files.ca))
+    monkeypatch.setenv("THALWEG_CA_FILE", str(files.authority))
 
 
 def train(server: ServerProcess, run_id: str, folder: Path, *, patience_s: int = 60, **environ: str) -> tuple[int, str]:
@@ -82,7 +62,7 @@ def train(server: ServerProcess, run_id: str, folder: Path, *, patience_s: int =
     return code, told
 
 
-def test_a_training_over_tls_with_a_token(files: Files, believing: None, tmp_path: Path) -> None:
+def test_a_training_over_tls_with_a_token(files: Certificates, believing: None, tmp_path: Path) -> None:
     """Metrics over gRPC, the rest over HTTPS, a checkpoint through a signed URL of the server itself."""
     with guarded(tmp_path / "data", *options(files)) as running:
         server = running.server
@@ -101,7 +81,7 @@ def test_a_training_over_tls_with_a_token(files: Files, believing: None, tmp_pat
             assert not path.is_file() or token.encode() not in path.read_bytes(), path
 
 
-def test_who_does_not_believe_the_authority_sends_nothing(files: Files, believing: None, tmp_path: Path) -> None:
+def test_who_does_not_believe_the_authority_sends_nothing(files: Certificates, believing: None, tmp_path: Path) -> None:
     """The reason is told plainly, and the records wait."""
     with running_server(tmp_path / "data", *options(files)) as server:
         code, told = train(server, "no", tmp_path, patience_s=1, THALWEG_CA_FILE="")
@@ -110,11 +90,11 @@ def test_who_does_not_believe_the_authority_sends_nothing(files: Files, believin
         assert server.client.get("/projects")["projects"] == []
 
 
-def test_mutual_tls(files: Files, believing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutual_tls(files: Certificates, believing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a certificate of one's own nobody comes in, neither way."""
     monkeypatch.setenv("THALWEG_CLIENT_CERT", str(files.client))
     monkeypatch.setenv("THALWEG_CLIENT_KEY", str(files.client_key))
-    with running_server(tmp_path / "data", *options(files), "--tls-client-ca", str(files.ca)) as server:
+    with running_server(tmp_path / "data", *options(files), "--tls-client-ca", str(files.authority)) as server:
         code, told = train(server, "mutual", tmp_path)
         assert code == 0, told
         assert server.client.get("/projects/p/runs/mutual")["last_step"] == 99
@@ -128,7 +108,7 @@ def test_mutual_tls(files: Files, believing: None, tmp_path: Path, monkeypatch: 
             ApiClient(server.url).get("/health")
 
 
-def test_half_a_setting_is_told(files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_half_a_setting_is_told(files: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """At the start, by its name, on both sides."""
     monkeypatch.setenv("THALWEG_CLIENT_CERT", str(files.client))
     with pytest.raises(SettingError, match="THALWEG_CLIENT_KEY"):
@@ -138,8 +118,8 @@ def test_half_a_setting_is_told(files: Files, monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(SettingError, match="THALWEG_CA_FILE"):
         ApiClient("https://127.0.0.1:1")
     with pytest.raises(RuntimeError, match="both --tls-cert and --tls-key"):
-        ServerProcess(tmp_path / "data", "--tls-cert", str(files.server), log=tmp_path / "log")
+        ServerProcess(tmp_path / "data", "--tls-cert", str(files.certificate), log=tmp_path / "log")
     with pytest.raises(RuntimeError, match="a PEM file that this user can read"):
         ServerProcess(
-            tmp_path / "data", "--tls-cert", str(files.server), "--tls-key", "/nowhere.key", log=tmp_path / "log"
+            tmp_path / "data", "--tls-cert", str(files.certificate), "--tls-key", "/nowhere.key", log=tmp_path / "log"
         )

@@ -4,8 +4,9 @@
 
 Each `--port` is one more listener on 127.0.0.1 in front of the one engine; 0 takes a free port. When all
 listen, it prints `{"ports": [..]}`. The line `close PORT` on stdin closes that listener and its connections,
-lets their queries end, and is answered by `{"closed": PORT}`. SIGTERM stops the server, and so does the end
-of stdin with `--until-stdin-ends`. Tests call `start()`, which imports no chDB: only the server process does.
+lets their queries end, and is answered by `{"closed": PORT}`; `open PORT` listens there again. SIGTERM stops the
+server, and so does the end of stdin with `--until-stdin-ends`. Tests call `start()`, which imports no chDB: only
+the server process does.
 
 Stricter than ClickHouse: an insert waits in a file until its last block is here, so a client that vanishes
 leaves nothing; an unknown setting is an error. Settings of a query and the database of the hello are honored.
@@ -267,18 +268,29 @@ class RunningServer:
 
     def close_listener(self, port: int) -> None:
         """Returns when nothing listens on the port and its connections are gone."""
+        self._order("close", port, {"closed": port})
+
+    def open_listener(self, port: int) -> None:
+        """Returns when a port that was closed is listened on again."""
+        self._order("open", port, {"opened": port})
+
+    def _order(self, verb: str, port: int, done: dict[str, int]) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"close {port}\n")
+        self.process.stdin.write(f"{verb} {port}\n")
         self.process.stdin.flush()
         reply = _reply(self.process)
-        assert reply == {"closed": port}, reply
+        assert reply == done, reply
 
 
 @contextmanager
-def start(data_dir: Path, listeners: int = 1) -> Generator[RunningServer]:
-    """A server process over `data_dir` for the time of the block; it also ends when this process dies."""
+def start(data_dir: Path, listeners: int = 1, configuration: Path | None = None) -> Generator[RunningServer]:
+    """A server process over `data_dir` for the time of the block; it also ends when this process dies.
+
+    `configuration`: ClickHouse's XML, such as `<remote_servers>`; of listeners it tells nothing.
+    """
     command = [sys.executable, "-m", "tests.support.clickhouse_server", str(data_dir.resolve())]
     command += ["--until-stdin-ends", *["--port=0"] * listeners]
+    command += [f"--configuration={configuration}"] if configuration else []
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield RunningServer(process, tuple(_reply(process)["ports"]))
@@ -304,7 +316,8 @@ def main() -> None:
     import chdb  # half a gigabyte: only the server process pays, not those that import start()
 
     def connect() -> ChdbConnection:
-        connection: ChdbConnection = chdb.connect(str(arguments.data_dir))  # type: ignore[no-untyped-call]
+        configuration = f"?config-file={arguments.configuration}" if arguments.configuration else ""
+        connection: ChdbConnection = chdb.connect(f"{arguments.data_dir}{configuration}")  # type: ignore[no-untyped-call]
         return connection
 
     listeners: dict[int, Listener] = {}
@@ -315,7 +328,7 @@ def main() -> None:
                 listener = Listener(port, connect)
                 listeners[listener.port] = listener
             print(json.dumps({"ports": list(listeners)}), flush=True)
-            _obey_stdin(listeners)
+            _obey_stdin(listeners, connect)
             if not arguments.until_stdin_ends:
                 signal.pause()
         finally:
@@ -327,17 +340,23 @@ def _parsed_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.support.clickhouse_server")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--port", type=int, action="append", help="one more listener; 0 takes a free port")
+    parser.add_argument("--configuration", type=Path, help="ClickHouse's configuration, in XML")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop also at the end of stdin")
     return parser.parse_args()
 
 
-def _obey_stdin(listeners: dict[int, Listener]) -> None:
+def _obey_stdin(listeners: dict[int, Listener], connect: Callable[[], ChdbConnection]) -> None:
     for line in sys.stdin:
-        verb, port = line.split()
-        if verb != "close":
+        verb, text = line.split()
+        port = int(text)
+        if verb == "close":
+            listeners.pop(port).close()
+            print(json.dumps({"closed": port}), flush=True)
+        elif verb == "open":
+            listeners[port] = Listener(port, connect)
+            print(json.dumps({"opened": port}), flush=True)
+        else:
             raise ValueError(f"unknown command {line!r}")
-        listeners.pop(int(port)).close()
-        print(json.dumps({"closed": int(port)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import pytest
+
 from tests.support.clickhouse_server import LOOPBACK, RunningServer
+from tests.support.two_shards import TwoShards, TwoShardStore
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.server import ServerEngine
 from thalweg_tracker.model.settings import EmbeddedStore, ServerStore, Store
 
+on_clusters_too = pytest.mark.parametrize("store", ["embedded", "server", "cluster"], indirect=True)
+"""For what asks the shipped schema: the fixture `store` of the contract tests is a cluster of two shards, too."""
 NASTY_TEXTS: Final = [
     "",
     "plain",
@@ -51,7 +56,11 @@ NASTY_FLOATS: Final = [
 @contextmanager
 def opened(store: Store) -> Iterator[Engine]:
     """The engine of a store, closed after the block. A process has at most one embedded engine open at a time."""
-    engine = EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
+    engine: Engine
+    if isinstance(store, TwoShardStore):
+        engine = TwoShards(store.data_dir)
+    else:
+        engine = EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
     try:
         yield engine
     finally:

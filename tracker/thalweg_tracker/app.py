@@ -76,9 +76,18 @@ class Serving:
         return f"{'https' if self.is_secure else 'http'}://{self.http}" if self.http else None
 
 
-def open_engine(store: Store) -> Engine:
-    """The engine of a store. Raises EngineError."""
-    return EmbeddedEngine(store.data_dir) if isinstance(store, EmbeddedStore) else ServerEngine(store)
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Others serve the same address: gRPC listens beside them, HTTP takes its connections from a socket of theirs."""
+
+    listener: socket.socket | None = None
+
+
+def open_engine(store: Store, *, makes_database: bool = True) -> Engine:
+    """The engine of a store. `makes_database`: on a server, if there is none. Raises EngineError."""
+    if isinstance(store, EmbeddedStore):
+        return EmbeddedEngine(store.data_dir)
+    return ServerEngine(store, makes_database=makes_database)
 
 
 def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
@@ -88,8 +97,11 @@ def make_objects(settings: ObjectSettings | None) -> ObjectStore | None:
     return FileStore(settings) if isinstance(settings, FileObjects) else S3Store(settings)
 
 
-async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -> None:
-    """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError."""
+async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None], shared: Shared | None = None) -> None:
+    """Serves the roles that have an address, until SIGTERM or SIGINT, then drains. Raises SettingError, EngineError.
+
+    `shared`: this process is one of several with these settings.
+    """
     check_exposure(settings)
     drain = Drain(settings.drain_s)
     drain.watch_signals()
@@ -100,26 +112,35 @@ async def serve(settings: ServerSettings, on_ready: Callable[[Serving], None]) -
         elif todo := await asyncio.to_thread(pending, engine):
             names = ", ".join(f"{one.number:04d}_{one.name}" for one in todo)
             raise EngineError(f"cannot serve {settings.store}: its schema lacks {names}. Run `thalweg migrate` first.")
-        await _serve(engine, settings, on_ready, drain)
+        await _serve(engine, settings, on_ready, drain, shared)
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()  # calls of the engine end first
         engine.close()
         drain.end()
 
 
-async def _serve(engine: Engine, settings: ServerSettings, on_ready: Callable[[Serving], None], drain: Drain) -> None:
+async def _serve(
+    engine: Engine,
+    settings: ServerSettings,
+    on_ready: Callable[[Serving], None],
+    drain: Drain,
+    shared: Shared | None,
+) -> None:
     doors = await asyncio.to_thread(make_doors, engine, settings.access, settings.store)
     telemetry = make_telemetry(engine)
     ingest: Ingest | None = None
     http: HttpThread | None = None
     ops: OpsThread | None = None
     try:
-        ingest = await Ingest.start(engine, settings.grpc, doors, telemetry) if settings.grpc else None
+        is_shared, listener = shared is not None, shared.listener if shared else None
+        if settings.grpc:
+            ingest = await Ingest.start(engine, settings.grpc, doors, telemetry, is_shared=is_shared)
         scheme = "grpcs://" if settings.access.tls else ""
         told = f"{scheme}{ingest.address}" if ingest else settings.told
         objects = make_objects(settings.objects)
-        http = HttpThread(engine, settings.http, told, objects, doors, telemetry) if settings.http else None
-        ops = OpsThread(_listen(settings.ops, "--ops"), telemetry) if settings.ops else None
+        if settings.http:
+            http = HttpThread(engine, settings.http, told, objects, doors, telemetry, listener)
+        ops = OpsThread(listen(settings.ops, "--ops"), telemetry) if settings.ops else None
         serving = Serving(
             ingest.address if ingest else None,
             http.address if http else None,
@@ -174,14 +195,16 @@ class Ingest:
         self._deleted = deleted
 
     @classmethod
-    async def start(cls, engine: Engine, address: Address, doors: Doors, telemetry: Telemetry) -> Ingest:
-        """Listens. Raises SettingError if the address is taken."""
+    async def start(
+        cls, engine: Engine, address: Address, doors: Doors, telemetry: Telemetry, *, is_shared: bool = False
+    ) -> Ingest:
+        """Listens. Raises SettingError if the address is taken; by others that share it is not."""
         committer = Committer(engine, telemetry)
         registry = Registry(engine)
         deleted = DeletedRuns(engine, registry)
         service = IngestService(registry, committer, deleted, doors, telemetry)
         health = HealthService(SERVICE)
-        server, bound = await start_grpc(service, address, health, doors.settings.tls)
+        server, bound = await start_grpc(service, address, health, doors.settings.tls, is_shared=is_shared)
         deleted.start()
         return cls(server, service, committer, health, deleted, bound)
 
@@ -205,9 +228,10 @@ class HttpThread:
         objects: ObjectStore | None = None,
         doors: Doors | None = None,
         telemetry: Telemetry | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
-        """Listens. Raises SettingError if the address is taken."""
-        self._socket = _listen(address)
+        """Listens, unless it is handed a socket that does. Raises SettingError if the address is taken."""
+        self._socket = listener or listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
         doors, telemetry = doors or open_doors(), telemetry or Telemetry()
         app = make_api(engine, objects, __version__, grpc_address, doors, telemetry)
@@ -262,7 +286,8 @@ def _tls(files: TlsFiles | None) -> dict[str, Any]:
     }
 
 
-def _listen(address: Address, key: str = "--http") -> socket.socket:
+def listen(address: Address, key: str = "--http") -> socket.socket:
+    """A socket that listens. `key`: the option that named it. Raises SettingError if the address is taken."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off: it would cost 40 ms an answer on a kept connection.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -47,6 +47,7 @@ _SERVER_COMMANDS: Final = {
     "migrate": "Apply the migrations that a database lacks.",
     "backup": "Back up a whole database, while everything goes on.",
     "restore-database": "Restore a backup into an empty database, and verify it.",
+    "move": "Move an embedded database to ClickHouse servers.",
 }
 
 

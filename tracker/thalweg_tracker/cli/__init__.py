@@ -1,1 +1,1 @@
-"""Commands of the server: up, ingest, api, migrate. Listed by the `thalweg` command through entry points."""
+"""Commands of the server: up, ingest, api, migrate, move. Listed by the `thalweg` command through entry points."""

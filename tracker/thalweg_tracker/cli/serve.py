@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from thalweg_tracker.app import Serving, serve
 from thalweg_tracker.cli.observing import Observing, observing
+from thalweg_tracker.cli.workers import run_workers
 from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
     DEFAULT_HTTP,
     DRAIN_S,
     EmbeddedStore,
+    FileObjects,
     ServerSettings,
     Store,
     parse_access,
@@ -34,7 +36,7 @@ _store = click.option(
     "--store",
     envvar="THALWEG_STORE",
     required=True,
-    help="ClickHouse servers: clickhouse://user:password@host:9000,host:9000/database",
+    help="ClickHouse servers: clickhouse://user:password@host:9000,host:9000/database, and options: docs/cluster.md.",
 )
 _grpc = click.option(
     "--grpc",
@@ -82,6 +84,9 @@ def _access(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_workers = click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that serve the address."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print the addresses as one line of JSON when ready.")
 _drain = click.option(
     "--drain-s",
@@ -101,6 +106,7 @@ _drain = click.option(
 @_access
 @_origins
 @_drain
+@click.option("--workers", type=int, default=1, hidden=True)
 @_json
 @observing
 def up(**options: Any) -> None:
@@ -108,6 +114,11 @@ def up(**options: Any) -> None:
 
     Example: thalweg up --data ./tracking
     """
+    if options["workers"] != 1:
+        raise click.UsageError(
+            "--workers is for `thalweg ingest` and `thalweg api` on ClickHouse servers: the folder of an embedded"
+            " database belongs to one process"
+        )
     _run("--data", options["data"], options)
 
 
@@ -116,12 +127,13 @@ def up(**options: Any) -> None:
 @_grpc
 @_access
 @_drain
+@_workers
 @_json
 @observing
 def ingest(**options: Any) -> None:
     """Take records in, into ClickHouse servers. Run `thalweg migrate` once before.
 
-    Example: thalweg ingest --store clickhouse://localhost:9000/thalweg
+    Example: thalweg ingest --store clickhouse://localhost:9000/thalweg --workers 4
     """
     _run("--store", options["store"], options)
 
@@ -134,6 +146,7 @@ def ingest(**options: Any) -> None:
 @_origins
 @click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
 @_drain
+@_workers
 @_json
 @observing
 def api(**options: Any) -> None:
@@ -168,7 +181,16 @@ def _run(key: str, store_text: str, options: Mapping[str, Any]) -> None:
                 origins=options.get("origins", ""),
             ),
         )
-        asyncio.run(serve(settings, _say_ready_json if as_json else _say_ready))
+        say_ready = _say_ready_json if as_json else _say_ready
+        if options["workers"] == 1:
+            asyncio.run(serve(settings, say_ready))
+        elif isinstance(settings.objects, FileObjects):
+            raise click.UsageError(
+                f"--objects {settings.objects}: a folder of checkpoints belongs to one process. Keep them in s3://, or"
+                " leave --workers out."
+            )
+        else:
+            run_workers(settings, options["workers"], observed.set_up_logs, say_ready)
     except TrackerError as error:
         observed.fail(error)
     if not as_json:
@@ -187,7 +209,7 @@ def _role_store(key: str, text: str) -> Store:
     return store
 
 
-def _say_ready(serving: Serving) -> None:
+def _say_ready(serving: Serving, workers: Sequence[int] = ()) -> None:
     def line(what: str, place: object) -> str:
         return f"  {what:<8}{place}\n" if place else ""
 
@@ -198,13 +220,14 @@ def _say_ready(serving: Serving) -> None:
         + line("ops", serving.ops and f"http://{serving.ops}")
         + line("data", serving.engine)
         + line("docs", serving.url and f"{serving.url}/docs")
+        + line("workers", ", ".join(map(str, workers)))
         + "Ctrl-C stops it.",
         flush=True,
     )
 
 
-def _say_ready_json(serving: Serving) -> None:
+def _say_ready_json(serving: Serving, workers: Sequence[int] = ()) -> None:
     grpc = str(serving.grpc) if serving.grpc else None
     ops = f"http://{serving.ops}" if serving.ops else None
     ready = {"http": serving.url, "grpc": grpc, "ops": ops, "engine": serving.engine, "pid": os.getpid()}
-    print(json.dumps(ready), flush=True)
+    print(json.dumps(ready | ({"workers": list(workers)} if workers else {})), flush=True)

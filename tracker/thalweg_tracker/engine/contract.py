@@ -2,8 +2,10 @@
 
 Guarantees of every engine:
  * all methods may be called from any thread, several at a time;
- * `insert` is atomic for one table, up to a million rows: after it returns, its rows survive `kill -9` of
-   this process; if it raises, the rows may or may not be there, so it must be safe to insert them again;
+ * `insert` is atomic for one table, up to a million rows, but for a cluster of several shards: after it returns, its
+   rows survive `kill -9` of this process; if it raises, all or some of the rows may be there, so it must be safe to
+   insert them again. Where one of several hosts goes away meanwhile, reads are run again on another, and so are
+   inserts, but for those into the tables TOLD_FIRST;
  * parameters are bound, never pasted into SQL: `{name:Type}` in the text, a Python value in `parameters`;
  * errors are EngineError, EngineBusyError where trying again makes sense.
 
@@ -17,13 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
 Scalar = str | int | float | bool
 Parameters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Sequence[float]]
 NO_PARAMETERS: Parameters = {}
+TOLD_FIRST: Final = frozenset({"points"})
+"""Tables in which a row may not be twice before readers are told so (0003): who inserts does so, and inserts again."""
 Key = str | int
 Rows = Sequence[Mapping[str, Any]]
 

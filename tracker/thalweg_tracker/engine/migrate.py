@@ -15,6 +15,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from thalweg_tracker.engine.cluster import Layout, as_it_is
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import EngineError
 
@@ -86,25 +87,38 @@ def applied(engine: Engine) -> dict[int, str]:
     return found
 
 
-def migrate(engine: Engine) -> list[Migration]:
-    """Applies what is pending and returns it."""
+def bookkeeping(layout: Layout = as_it_is) -> list[str]:
+    """What makes the table in which is noted what was applied."""
+    return layout(_TABLE)
+
+
+def statements(todo: list[Migration], layout: Layout = as_it_is) -> list[str]:
+    """What is run for some migrations, each as often as need be."""
+    every = [statement for migration in todo for statement in migration.statements]
+    return [_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", laid) for one in every for laid in layout(one)]
+
+
+def migrate(engine: Engine, layout: Layout = as_it_is) -> list[Migration]:
+    """Applies what is pending and returns it. `layout`: how the tables of the store are made (`cluster.layout_of`)."""
     todo = pending(engine)
-    apply(engine, todo)
+    apply(engine, todo, layout)
     return todo
 
 
-def apply(engine: Engine, migrations: Iterable[Migration]) -> None:
+def apply(engine: Engine, migrations: Iterable[Migration], layout: Layout = as_it_is) -> None:
     """Applies these. Whoever calls this has seen that they are pending."""
-    engine.execute(_TABLE)
+    for statement in bookkeeping(layout):
+        engine.execute(statement)
     for migration in migrations:
-        for statement in migration.statements:
-            engine.execute(_CREATE.sub(r"CREATE \1 IF NOT EXISTS ", statement))
+        for statement in statements([migration], layout):
+            engine.execute(statement)
         _note(engine, migration.number, migration.name, migration.sha256)
 
 
-def begin_restore(engine: Engine) -> None:
+def begin_restore(engine: Engine, layout: Layout = as_it_is) -> None:
     """From here on the database is not to be used, until `end_restore`: whatever happens, half of it is not served."""
-    engine.execute(_TABLE)
+    for statement in bookkeeping(layout):
+        engine.execute(statement)
     _note(engine, _RESTORE, "restore", "begun")
 
 

@@ -1,15 +1,18 @@
 """ClickHouse servers over the native protocol, through clickhouse-driver.
 
-A pool of connections, one user each at a time; a stream has its own. Hosts hold the same data: the driver
-checks a connection before each use and opens it again, on the first host that answers, where it is gone. So
-what can fail is the call during which a host goes away: a read is run once more, an insert is not, as its
-caller knows whether that is safe.
+A pool of connections, one user each at a time, used in turn; a stream has its own. They are spread over the hosts, and
+checked before each use; where one is gone the next host that answers takes its place (`hosts`). So what can fail is the
+call during which a host goes away: reads are run again on another host, and so are inserts, as a row that is there
+twice is one row for whoever reads; but not those that readers must be told of first (contract.TOLD_FIRST).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
+import select
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,14 +21,24 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from thalweg_tracker.engine.answers import nullable
-from thalweg_tracker.engine.contract import NO_PARAMETERS, Key, Lookup, Parameters, Rows
-from thalweg_tracker.engine.failures import NETWORK_ERROR, SOCKET_TIMEOUT, engine_error
+from thalweg_tracker.engine.cluster import create_database, quorum_of, settings_of
+from thalweg_tracker.engine.contract import NO_PARAMETERS, TOLD_FIRST, Key, Lookup, Parameters, Rows
+from thalweg_tracker.engine.failures import (
+    NETWORK_ERROR,
+    SOCKET_TIMEOUT,
+    UNKNOWN_DATABASE,
+    engine_error,
+    host_is_gone,
+    is_of_the_host,
+)
+from thalweg_tracker.engine.hosts import Host, Hosts
 from thalweg_tracker.engine.literals import between_quotes, parameter_texts, query_settings, quote_identifier
 from thalweg_tracker.engine.lookups import look_up
-from thalweg_tracker.errors import EngineBusyError
-from thalweg_tracker.model.settings import ServerStore
+from thalweg_tracker.errors import EngineBusyError, EngineError, SettingError
+from thalweg_tracker.model.settings import Address, ServerStore
 
 T = TypeVar("T")
 
@@ -33,56 +46,182 @@ POOL_SIZE: Final = 16
 POOL_WAIT_S: Final = 60
 CONNECT_TIMEOUT_S: Final = 5
 ANSWER_TIMEOUT_S: Final = 300
-_SETTINGS: Final = {"use_numpy": True, "server_side_params": True}
+SILENCE_MS: Final = 30_000
+"""A host that acknowledges nothing for so long, not even that its machine is there, is gone."""
+TRIES: Final = 3
+"""A call that may be run again is run so often, if its hosts go away one after the other."""
+_SETTINGS: Final[dict[str, Any]] = {"use_numpy": True, "server_side_params": True}
+_HOSTS_OF_CLUSTER: Final = """SELECT shard_num, count() AS replicas, min(internal_replication) AS replicate_themselves
+FROM system.clusters WHERE cluster = {cluster:String} GROUP BY shard_num"""
+_IS_WRITABLE: Final = "SELECT throwIf(count() > 0) FROM system.replicas WHERE is_readonly"
+
+
+class _NoHostError(EngineBusyError):
+    """All hosts were tried: to try them again at once is of no use."""
+
+
+class _Line:
+    """A place for one connection. One user at a time."""
+
+    def __init__(self, place: int, database: str) -> None:
+        self.place = place
+        self.database = database
+        self.client: Client | None = None
+        self.host: Host | None = None
+
+    def disconnect(self) -> None:
+        """The next use begins with a new connection."""
+        if self.client is not None:
+            self.client.disconnect()
+        self.client = None
 
 
 class ServerEngine:
     """ClickHouse servers."""
 
-    def __init__(self, store: ServerStore) -> None:
-        """Connects once, to fail early, and makes the database. Raises EngineBusyError, EngineError, RejectedError."""
+    def __init__(self, store: ServerStore, *, makes_database: bool = True) -> None:
+        """Connects once, to fail early, and makes the database if there is none.
+
+        Raises EngineBusyError, RejectedError, SettingError, EngineError: `has_no_database`, where it may not make it.
+        """
         # They say for each block of each array that Python objects are made of it, and for each host that cannot be
         # reached how that came about; what a call raises says enough.
         for talkative in ("columns.service", "connection"):
             logging.getLogger(f"clickhouse_driver.{talkative}").setLevel(logging.ERROR)
+        if store.ca is not None and not store.ca.is_file():
+            raise SettingError("ca", str(store.ca), "a file with the certificates of authorities, in PEM")
         self._store = store
-        database = quote_identifier(store.database)
-        with _disconnected(self._client("default")) as client, _engine_errors():
-            client.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
-        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
+        self._settings = _SETTINGS
+        self._hosts = Hosts(store.hosts, self._answers)
+        quote_identifier(store.database)  # rejects
+        self._idle: queue.Queue[_Line] = queue.Queue()
+        self._idle.put(_Line(0, "default"))
+        try:
+            if store.cluster:
+                self._settings = _SETTINGS | settings_of(self._quorum(store.cluster))
+                self._idle.get().disconnect()
+                self._idle.put(_Line(0, "default"))
+            self._find_database(makes_database)
+            self._idle.get().disconnect()
+        except BaseException:
+            self.close()
+            raise
+        self._places = itertools.count()
         for _ in range(POOL_SIZE):
-            self._idle.put(self._client(store.database))
+            self._idle.put(_Line(next(self._places), store.database))
 
-    def _client(self, database: str) -> Client:
+    def _quorum(self, cluster: str) -> int:
+        """Replicas that an insert waits for. Raises EngineError where the cluster is not as it must be."""
+        shards = self.query(_HOSTS_OF_CLUSTER, {"cluster": cluster}).to_pylist()
+        if not shards:
+            known = self.query("SELECT DISTINCT cluster FROM system.clusters ORDER BY cluster")["cluster"].to_pylist()
+            raise EngineError(
+                f"cannot use the cluster {cluster}: ClickHouse knows {', '.join(known) or 'none'}, not this one."
+                " Name it in <remote_servers>."
+            )
+        replicas = min(shard["replicas"] for shard in shards)
+        if replicas > 1 and not all(shard["replicate_themselves"] for shard in shards):
+            raise EngineError(
+                f"cannot use the cluster {cluster}: its shards need <internal_replication>true</internal_replication>,"
+                " else each row would be written to each replica, and replicated from there too"
+            )
+        if self._store.quorum and self._store.quorum > replicas:
+            raise SettingError("quorum", self._store.quorum, f"at most {replicas}, the replicas of a shard")
+        return self._store.quorum or quorum_of(replicas)
+
+    def _find_database(self, makes_database: bool) -> None:
+        """Makes it only if it is not there: a statement for the whole cluster waits for all its hosts."""
+        name = self._store.database
+        if self.query("SELECT name FROM system.databases WHERE name = {name:String}", {"name": name}).num_rows:
+            return
+        if not makes_database:
+            raise EngineError(f"there is no database {name} at {self._store}", UNKNOWN_DATABASE)
+        self.execute(create_database(self._store))
+
+    def _client(self, host: Host, database: str) -> Client:
         """A client that connects when used."""
-        (host, port), *others = self._store.hosts
         return Client(
-            host,
-            port,
+            *host,
             database=database,
             user=self._store.user,
             password=self._store.password,
+            secure=self._store.secure,
+            verify=self._store.verify,
+            ca_certs=str(self._store.ca) if self._store.ca else None,
             connect_timeout=CONNECT_TIMEOUT_S,
             send_receive_timeout=ANSWER_TIMEOUT_S,
-            alt_hosts=",".join(f"{name}:{number}" for name, number in others),
-            settings=_SETTINGS,
+            settings=self._settings,
             client_name="thalweg",
         )
 
-    def _run(self, action: Callable[[Client], T]) -> T:
-        """Runs it with a client of the pool. After any error, that client begins with a new connection."""
+    def _connected(self, line: _Line) -> Client:
+        """A client on the host that comes first for this line. Raises _NoHostError."""
+        hosts = self._hosts.order(line.place)
+        if line.client is not None:
+            if line.host == hosts[0] and not _is_gone(line.client):
+                return line.client
+            line.disconnect()
+        failures = []
+        for host in hosts:
+            line.client, line.host = self._client(host, line.database), host
+            connection = line.client.connection
+            try:
+                connection.connect()
+                connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
+                return line.client
+            except (NetworkError, SocketTimeoutError, EOFError, OSError) as error:
+                line.disconnect()
+                self._hosts.went_away(host)
+                failures.append(str(getattr(error, "message", "") or f"{error} ({Address(*host)})"))
+        text = "; ".join(failures)
+        hint = " Name the authority that signed it with ca=PATH." if "CERTIFICATE_VERIFY_FAILED" in text else ""
+        raise _NoHostError(f"cannot connect to ClickHouse: {text}.{hint}", NETWORK_ERROR)
+
+    def _answers(self, host: Host) -> bool:
+        """Whether a host takes statements: one that has lost its keeper takes no inserts."""
+        with _disconnected(self._client(host, "default")) as client:
+            try:
+                client.execute(_IS_WRITABLE)
+            except (DriverError, OSError, EOFError):
+                return False
+            return True
+
+    def _run(self, action: Callable[[Client], T], *, is_repeatable: bool = True) -> T:
+        """Runs it with a client of the pool; where its host goes away meanwhile, with another one."""
+        for left in reversed(range(TRIES if is_repeatable else 1)):
+            try:
+                return self._run_once(action)
+            except _NoHostError:
+                raise
+            except EngineBusyError as error:
+                if not left or not is_of_the_host(error):
+                    raise
+        raise AssertionError  # the last round returns or raises
+
+    def _run_once(self, action: Callable[[Client], T]) -> T:
+        """After any error, the line begins with a new connection."""
         try:
-            client = self._idle.get(timeout=POOL_WAIT_S)
+            line = self._idle.get(timeout=POOL_WAIT_S)
         except queue.Empty:
             raise EngineBusyError(f"all {POOL_SIZE} connections were in use for {POOL_WAIT_S} s") from None
         try:
-            with _engine_errors():
-                return action(client)
+            with self._watched(line), _engine_errors():
+                return action(self._connected(line))
         except BaseException:
-            client.disconnect()
+            line.disconnect()
             raise
         finally:
-            self._idle.put(client)
+            self._idle.put(line)
+
+    @contextmanager
+    def _watched(self, line: _Line) -> Iterator[None]:
+        """Notes that the host of a line went away."""
+        try:
+            yield
+        except EngineBusyError as error:
+            if host_is_gone(error) and line.host is not None:
+                self._hosts.went_away(line.host)
+            raise
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """See contract."""
@@ -93,7 +232,10 @@ class ServerEngine:
         data = [_driver_column(column, use_numpy) for column in rows.columns]
         # One block is atomic; and nothing looks for copies in it, which merges remove and readers expect.
         settings = {"use_numpy": use_numpy, "insert_block_size": max(rows.num_rows, 1), "optimize_on_insert": 0}
-        self._run(lambda client: client.execute(statement, data, columnar=True, settings=settings))
+        self._run(
+            lambda client: client.execute(statement, data, columnar=True, settings=settings),
+            is_repeatable=table not in TOLD_FIRST,
+        )
 
     def query(
         self,
@@ -109,11 +251,6 @@ class ServerEngine:
         def read(client: Client) -> pa.Table:
             return nullable(client.query_arrow(sql, params, settings=settings, field_metadata=False))
 
-        try:
-            return self._run(read)
-        except EngineBusyError as error:
-            if error.code != NETWORK_ERROR:
-                raise
         return self._run(read)
 
     def stream(
@@ -123,12 +260,26 @@ class ServerEngine:
         timeout_s: float | None = None,
         max_rows_to_read: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """See contract. Uses a connection of its own."""
+        """See contract. Uses a connection of its own. What was begun to be answered is not asked again."""
         settings = query_settings(timeout_s, max_rows_to_read, is_streamed=True)
         params = _bound(parameters)
-        with _disconnected(self._client(self._store.database)) as client, _engine_errors():
-            batches = client.query_arrow_stream(sql, params, settings=settings, field_metadata=False)
-            yield from map(nullable, batches)
+        line = _Line(next(self._places), self._store.database)
+        for left in reversed(range(TRIES)):
+            has_begun = False
+            try:
+                with self._watched(line), _engine_errors():
+                    client = self._connected(line)
+                    for batch in client.query_arrow_stream(sql, params, settings=settings, field_metadata=False):
+                        has_begun = True
+                        yield nullable(batch)
+                return
+            except _NoHostError:
+                raise
+            except EngineBusyError as error:
+                if has_begun or not left or not is_of_the_host(error):
+                    raise
+            finally:
+                line.disconnect()
 
     def look_up(
         self, lookup: Lookup, project: str, keys: Sequence[Key], timeout_s: float | None = None
@@ -138,7 +289,11 @@ class ServerEngine:
 
     def execute(self, sql: str) -> None:
         """See contract."""
-        self._run(lambda client: client.execute(sql))
+        self._run(lambda client: client.execute(sql), is_repeatable=False)
+
+    def hosts_away(self) -> list[Host]:
+        """The hosts that are not used, as they went away: for health checks."""
+        return self._hosts.away
 
     def describe(self) -> str:
         """See contract."""
@@ -146,8 +301,16 @@ class ServerEngine:
 
     def close(self) -> None:
         """See contract."""
+        self._hosts.close()
         while not self._idle.empty():
             self._idle.get().disconnect()
+
+
+def _is_gone(client: Client) -> bool:
+    """Whether a connection that is not in use was closed by its host: then there is something to read, the end."""
+    poll = select.poll()
+    poll.register(client.connection.socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @contextmanager
@@ -167,6 +330,8 @@ def _engine_errors() -> Iterator[None]:
         message = str(error.message).partition(". Stack trace:")[0]
         raise engine_error(error.code or 0, f"Code: {error.code}. {message}") from error
     except TimeoutError as error:
+        if error.errno is not None:  # ETIMEDOUT: not the answer is late, the host is silent (SILENCE_MS)
+            raise engine_error(NETWORK_ERROR, f"the connection to ClickHouse broke: {error}") from error
         raise engine_error(SOCKET_TIMEOUT, f"ClickHouse did not answer in time: {error}") from error
     except (OSError, EOFError) as error:
         raise engine_error(NETWORK_ERROR, f"the connection to ClickHouse broke: {error}") from error

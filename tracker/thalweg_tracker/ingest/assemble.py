@@ -77,6 +77,12 @@ def assemble(blocks: Sequence[FrameBlock]) -> Rows:
     return Rows(_point_rows(matrices), _stats_rows(matrices))
 
 
+def as_resent(stats: pa.Table) -> pa.Table:
+    """Rows of statistics that also say that the points of their series may be there twice."""
+    flags = stats["flags"].to_numpy() | np.uint8(series_flags.RESENT)
+    return stats.set_column(STATS.get_field_index("flags"), STATS.field("flags"), pa.array(flags, pa.uint8()))
+
+
 def _stack(blocks: Sequence[FrameBlock]) -> _Matrix:
     """Frames of one writer and schema as one matrix, in the order of steps, then times."""
     first = blocks[0]

@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.ingest.assemble import assemble
+from thalweg_tracker.engine.failures import is_of_the_host
+from thalweg_tracker.errors import EngineBusyError
+from thalweg_tracker.ingest.assemble import Rows, as_resent, assemble
 from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.decode import FrameBlock
 from thalweg_tracker.ingest.events import WriterNews, attribute_rows, branch_rows, writer_rows
@@ -166,11 +168,7 @@ class Committer:
         blocks = [block for submission in group for block in submission.blocks if block.points]
         if blocks:
             rows = assemble(blocks)
-            order = [("points", rows.points), ("series_stats_feed", rows.stats)]
-            if any(block.resent or block.relogged for block in blocks):
-                order.reverse()  # readers must know that a row can be there twice before it is
-            for table, part in order:
-                self._engine.insert(table, part)
+            self._insert_rows(rows, are_copies=any(block.resent or block.relogged for block in blocks))
         news = [submission.news for submission in group]
         saved = checkpoint_rows((one.writer.project, one.writer.run, event) for one in news for event in one.events)
         told = {"branches": branch_rows(news), "attributes": attribute_rows(news), "checkpoints": saved}
@@ -183,6 +181,31 @@ class Committer:
             "committed %d points of %d batches in %.0f ms", points, len(group), 1e3 * (time.perf_counter() - started_s)
         )
         return points
+
+    def _insert_rows(self, rows: Rows, *, are_copies: bool) -> None:
+        """Points and statistics. `are_copies`: some may be there already; readers must know before they are."""
+        if are_copies:
+            self._engine.insert("series_stats_feed", rows.stats)
+        is_told = self._insert_points(rows)
+        if not are_copies and not is_told:
+            self._engine.insert("series_stats_feed", rows.stats)
+
+    def _insert_points(self, rows: Rows) -> bool:
+        """Where their host goes away meanwhile, nobody knows whether they are there: they are inserted again, after
+        readers were told so. Returns whether they were.
+        """
+        for left in reversed(range(limits.COMMIT_TRIES)):
+            is_first = left == limits.COMMIT_TRIES - 1
+            try:
+                self._engine.insert("points", rows.points)
+                return not is_first
+            except EngineBusyError as error:
+                if not left or not is_of_the_host(error):
+                    raise
+                log.warning("%d points are inserted again, as their host went away: %s", rows.points.num_rows, error)
+            if is_first:
+                self._engine.insert("series_stats_feed", as_resent(rows.stats))
+        raise AssertionError  # the last round returns or raises
 
     async def close(self) -> None:
         """Commits what was submitted, then stops."""

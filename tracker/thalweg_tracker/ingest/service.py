@@ -235,10 +235,16 @@ def _counters(batch: pb.Batch) -> dict[str, int]:
 
 
 async def start_grpc(
-    service: IngestService, address: Address, health: HealthService, tls: TlsFiles | None = None
+    service: IngestService,
+    address: Address,
+    health: HealthService,
+    tls: TlsFiles | None = None,
+    *,
+    is_shared: bool = False,
 ) -> tuple[grpc.aio.Server, Address]:
-    """A started server and the address that it listens on. Raises SettingError if it cannot."""
-    server = grpc.aio.server(options=policy.SERVER_OPTIONS)
+    """A started server and the address that it listens on, with `is_shared` beside others. Raises SettingError."""
+    options = dict(policy.SERVER_OPTIONS) | {"grpc.so_reuseport": int(is_shared)}
+    server = grpc.aio.server(options=list(options.items()))
     health.add_to(server)
     ingest_pb2_grpc.add_IngestServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     try:

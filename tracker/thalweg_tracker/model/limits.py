@@ -12,6 +12,8 @@ GREETINGS_AT_ONCE: Final = 1000
 COMMITS_IN_FLIGHT: Final = 2
 DELETIONS_POLL_S: Final = 2.0
 """An ingest process looks so often which runs were deleted, and ends the streams of their writers."""
+COMMIT_TRIES: Final = 3
+"""Points are inserted so often, where one host of the database goes away after the other."""
 UNACKED_BATCHES_PER_STREAM: Final = 64
 
 KNOWN_NAMES_MAX: Final = 4_000_000

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from thalweg_tracker.errors import SettingError
 
@@ -48,10 +48,22 @@ class ServerStore:
     database: str
     user: str
     password: str = field(repr=False)
+    cluster: str | None = None
+    """Name of the cluster over whose hosts the tables lie; None: each host has all of them."""
+    secure: bool = False
+    """Whether to speak TLS."""
+    verify: bool = True
+    """Whether a host has to show a certificate for its name that `ca` has signed."""
+    ca: Path | None = None
+    """Certificates of authorities; None: those that this machine trusts."""
+    quorum: int | None = None
+    """Replicas of a shard that must have a row before its insert returns; None: engine/cluster.py chooses."""
 
     def __str__(self) -> str:
-        hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
-        return f"clickhouse://{hosts}/{self.database}"
+        hosts = ",".join(str(Address(host, port)) for host, port in self.hosts)
+        options = {"cluster": self.cluster, "secure": "true" if self.secure else None}
+        shown = "&".join(f"{name}={value}" for name, value in options.items() if value)
+        return f"clickhouse://{hosts}/{self.database}" + (f"?{shown}" if shown else "")
 
 
 Store = EmbeddedStore | ServerStore
@@ -76,29 +88,75 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_STORE_WANTED: Final = (
+    "a folder, or clickhouse://user:password@host:9000/database with the options"
+    " ?cluster=NAME&quorum=N&secure=true&verify=false&ca=PATH"
+)
+_CLUSTER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
 def parse_store(key: str, text: str) -> Store:
-    """A folder, or clickhouse://user:password@host1:9000,host2:9000/database. Raises SettingError."""
+    """A folder, or clickhouse://user:password@host1:9440,host2:9440/database?cluster=main&secure=true.
+
+    What a URL cannot hold is percent-encoded. Raises SettingError, in which no password stands.
+    """
     if "://" not in text:
         return EmbeddedStore(Path(text).expanduser().absolute())
-    wanted = "a folder, or clickhouse://user:password@host:9000/database"
-    shown = re.sub(r"(?<=://)([^:]*):.*@", r"\1:***@", text)  # whatever `urlsplit` takes for the password
+    shown = _without_secrets(text)
     try:
         parts = urlsplit(text)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)) if parts.query else {}
     except ValueError as error:
-        raise SettingError(key, shown, wanted) from error
-    hosts = tuple(_host_port(key, shown, entry) for entry in parts.netloc.rpartition("@")[2].split(","))
-    database = parts.path.strip("/") or "thalweg"
-    if parts.scheme != "clickhouse" or not database.isidentifier() or parts.query or parts.fragment:
-        raise SettingError(key, shown, wanted)
-    user, password = unquote(parts.username or "default"), unquote(parts.password or "")
-    return ServerStore(hosts, database, user, password)
+        raise SettingError(key, shown, _STORE_WANTED) from error
+    database = unquote(parts.path.strip("/")) or "thalweg"
+    unknown = options.keys() - {"cluster", "quorum", "secure", "verify", "ca"}
+    if parts.scheme != "clickhouse" or not database.isidentifier() or unknown or parts.fragment:
+        raise SettingError(key, shown, _STORE_WANTED)
+    secure = _flag(key, shown, options, "secure", default=False)
+    verify = _flag(key, shown, options, "verify", default=True)
+    if not secure and options.keys() & {"verify", "ca"}:
+        raise SettingError(key, shown, "verify and ca together with secure=true: without TLS they mean nothing")
+    cluster = options.get("cluster")
+    if cluster is not None and not _CLUSTER.fullmatch(cluster):
+        raise SettingError(key, shown, "cluster=NAME with a name of letters, digits and underscores")
+    quorum = options.get("quorum")
+    if quorum is not None and (cluster is None or not re.fullmatch("[1-9][0-9]?", quorum)):
+        raise SettingError(key, shown, "quorum=N, a number of replicas, together with cluster=NAME")
+    return ServerStore(
+        tuple(_host_port(key, shown, one, secure=secure) for one in parts.netloc.rpartition("@")[2].split(",")),
+        database,
+        unquote(parts.username or "default"),
+        unquote(parts.password or ""),
+        cluster,
+        secure,
+        verify,
+        Path(options["ca"]).expanduser().absolute() if options.get("ca") else None,
+        int(quorum) if quorum else None,
+    )
 
 
-def _host_port(key: str, shown: str, entry: str) -> tuple[str, int]:
-    host, _, port = entry.partition(":")
-    if not host or not (port or "9000").isdecimal() or int(port or 9000) > 65_535:
+def _without_secrets(text: str) -> str:
+    """A URL as it may be told: whatever could be a password, also of one that is written wrongly, is left out."""
+    scheme, _, rest = text.partition("://")
+    before, at, after = rest.rpartition("@")
+    user = before.partition(":")[0] + ":***" if ":" in before else "" if re.search(r"[^\w.%-]", before) else before
+    after = re.sub(r":(?!\d{1,5}(?:[,/?#]|$))[^,/?#]*", ":***", after)  # a port that is none: the host was forgotten
+    after = re.sub(r"([?&#])(?!(?:cluster|quorum|secure|verify|ca)=)[^&#]+", r"\1***", after)
+    return f"{scheme}://{user}{at}{after}"
+
+
+def _flag(key: str, shown: str, options: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = options.get(name)
+    if text not in (None, "true", "false"):
+        raise SettingError(key, shown, f"{name}=true or {name}=false")
+    return default if text is None else text == "true"
+
+
+def _host_port(key: str, shown: str, entry: str, *, secure: bool) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::(\d{1,5}))?", entry)
+    if not found or int(found[3] or 1) not in range(1, 65_536):
         raise SettingError(key, shown, "hosts as host:port, separated by commas")
-    return host, int(port or 9000)
+    return found[1] or found[2], int(found[3] or (9440 if secure else 9000))
 
 
 @dataclass(frozen=True, slots=True)

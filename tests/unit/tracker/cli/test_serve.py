@@ -46,6 +46,12 @@ def thalweg(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         (("ingest", "--store", f"clickhouse://u:{SECRET}@127.0.0.1:1/d"), "Connection refused (127.0.0.1:1)"),
         (("migrate", "--store", f"clickhouse://u:{SECRET}@127.0.0.1:1/d"), "Connection refused (127.0.0.1:1)"),
         (("migrate",), "--store or --data"),
+        (("up", "--workers", "2"), "belongs to one process"),
+        (("ingest", "--store", f"clickhouse://u:{SECRET}@h/d", "--workers", "0"), "--workers"),
+        (
+            ("api", "--store", f"clickhouse://u:{SECRET}@h/d", "--workers", "2", "--objects", "/some/folder"),
+            "Keep them in s3://",
+        ),
     ],
 )
 def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:

@@ -14,7 +14,7 @@ from thalweg_tracker.errors import EngineBusyError
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import FrameBlock, StreamDecoder, StreamSchema
 from thalweg_tracker.ingest.events import WriterNews
-from thalweg_tracker.model import limits
+from thalweg_tracker.model import limits, series_flags
 
 WRITER = wire.writer(wire.hello("r"))
 NEWS = WriterNews(WRITER, [], {}, wire.START_US)
@@ -106,6 +106,35 @@ def test_a_failed_commit_fails_its_group_and_nobody_else(table: str, error: Exce
         group = [await committer.submit(blocks(), NEWS) for _ in range(3)]
         assert await asyncio.gather(*group, return_exceptions=True) == [error] * 3
         await (await committer.submit(blocks(), NEWS))
+
+    committing(engine, test)
+
+
+def test_points_whose_host_went_away_are_inserted_again() -> None:
+    """Nobody knows whether they are there: first the statistics say so, once, then come the points."""
+    gone = [EngineBusyError("gone", 210), EngineBusyError("read only", 242)]
+    engine = ScriptedEngine(failures={"points": list(gone)})
+
+    async def test(committer: Committer) -> None:
+        await (await committer.submit(blocks(), NEWS))
+        assert [table for table, _ in engine.inserts] == ["series_stats_feed", "points", "writers"]
+        assert engine.inserts[0][1]["flags"].to_pylist() == [series_flags.HAS_NUMBER | series_flags.RESENT]
+
+    committing(engine, test)
+
+
+def test_points_that_no_host_takes() -> None:
+    """The commit fails after some tries; so does one whose database is out of room, at once."""
+    gone = [EngineBusyError(f"gone {number}", 210) for number in range(limits.COMMIT_TRIES)]
+    full = EngineBusyError("too many parts", 252)
+    engine = ScriptedEngine(failures={"points": [*gone, full]})
+
+    async def test(committer: Committer) -> None:
+        for error in (gone[-1], full):
+            done = await committer.submit(blocks(), NEWS)
+            (told,) = await asyncio.gather(done, return_exceptions=True)
+            assert told is error
+        assert [table for table, _ in engine.inserts] == ["series_stats_feed"]
 
     committing(engine, test)
 

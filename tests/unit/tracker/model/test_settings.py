@@ -129,10 +129,16 @@ def test_probes_and_metrics_may_be_on_any() -> None:
         ("clickhouse://u@h", ServerStore((("h", 9000),), "thalweg", "u", "")),
         ("clickhouse://u%40x:p%40s%2Fs%3A@h", ServerStore((("h", 9000),), "thalweg", "u@x", "p@s/s:")),
         ("clickhouse://u:p@ss@h", ServerStore((("h", 9000),), "thalweg", "u", "p@ss")),
+        ("clickhouse://[::1],[fe80::2]:5/d", ServerStore((("::1", 9000), ("fe80::2", 5)), "d", "default", "")),
+        ("clickhouse://h,i:1?secure=true", ServerStore((("h", 9440), ("i", 1)), "thalweg", "default", "", secure=True)),
+        (
+            "clickhouse://u:p@h/d?cluster=main&quorum=2&secure=true&verify=false&ca=/etc/a%20b.pem",
+            ServerStore((("h", 9440),), "d", "u", "p", "main", True, False, Path("/etc/a b.pem"), 2),
+        ),
     ],
 )
 def test_stores_of_servers(text: str, store: ServerStore) -> None:
-    """Hosts, database and user, with their defaults; what a URL cannot hold is percent-encoded."""
+    """Hosts, database, user and options, with their defaults; what a URL cannot hold is percent-encoded."""
     assert parse_store("--store", text) == store
 
 
@@ -162,6 +168,18 @@ SECRET = "s3cr3t"
         f"clickhouse://u:{SECRET}#x@h/d",
         f"clickhouse://u:x/{SECRET}@h/d",
         f"clickhouse://u:?{SECRET}@h/d",
+        f"clickhouse://u:{SECRET}/d",
+        f"clickhouse://h/d?password={SECRET}",
+        f"clickhouse://h/d?{SECRET}",
+        f"clickhouse://h/d#{SECRET}",
+        f"clickhouse://u:{SECRET}@h/d?cluster=a-b",
+        f"clickhouse://u:{SECRET}@h/d?cluster=",
+        f"clickhouse://u:{SECRET}@h/d?quorum=2",
+        f"clickhouse://u:{SECRET}@h/d?cluster=a&quorum=0",
+        f"clickhouse://u:{SECRET}@h/d?verify=false",
+        f"clickhouse://u:{SECRET}@h/d?ca=/x",
+        f"clickhouse://u:{SECRET}@h/d?cluster=a&{SECRET}=1",
+        f"clickhouse://u:{SECRET}@h:0/d",
     ],
 )
 def test_a_bad_store_is_refused_without_its_password(text: str) -> None:
@@ -173,6 +191,7 @@ def test_a_bad_store_is_refused_without_its_password(text: str) -> None:
 
 
 def test_the_password_is_in_no_text_of_a_store() -> None:
-    """Neither str nor repr."""
-    store = parse_store("--store", f"clickhouse://u:{SECRET}@h/d")
+    """Neither str nor repr; what else it is can be read."""
+    store = parse_store("--store", f"clickhouse://u:{SECRET}@h,[::1]:1/d?cluster=main&secure=true")
     assert SECRET not in f"{store} {store!r}"
+    assert str(store) == "clickhouse://h:9440,[::1]:1/d?cluster=main&secure=true"
