@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import archive, wire
 from tests.support.checkpoints import forked
+from tests.support.engines import on_clusters_too
 from tests.support.tracker import Tracker
 from thalweg_tracker.care.deletion import Wish, delete_project, delete_run, undelete_run, utc_now
 from thalweg_tracker.care.keeper import Keeper
@@ -22,6 +23,8 @@ from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.model.keys import run_key
 from thalweg_tracker.model.settings import Store
 from thalweg_tracker.runs.deletions import list_deletions
+
+pytestmark = on_clusters_too
 
 PROJECT = archive.PROJECT
 WEEK = timedelta(days=7, seconds=1)

@@ -68,6 +68,9 @@ class TwoShards(EmbeddedEngine):
         if found := _OPTIMIZE.fullmatch(sql):
             super().execute(f"OPTIMIZE TABLE {local_name(found[1])} FINAL")
             return
+        if " ON CLUSTER " in sql or not sql.startswith(("ALTER", "CREATE")):
+            super().execute(sql.replace(" ON CLUSTER `main`", ""))
+            return
         for statement in CLUSTER.lay_out(sql):
             plain = statement.replace(" ON CLUSTER `main`", "")
             plain = plain.replace("replicated_deduplication_window = 0, ", "")

@@ -7,6 +7,7 @@ then it is `purged`. That row stays: without it a late writer would begin the ru
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -14,11 +15,12 @@ from typing import Final
 
 from thalweg_tracker.care.deletion import descendants
 from thalweg_tracker.engine.contract import Engine
+from thalweg_tracker.engine.literals import quote_identifier
 from thalweg_tracker.errors import EngineError
 from thalweg_tracker.model import limits
 from thalweg_tracker.model.keys import metric_key
 from thalweg_tracker.runs.deletions import WHOLE_PROJECT, Deletion, list_deletions, write_deletions
-from thalweg_tracker.sql import load
+from thalweg_tracker.sql import filled, load
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,10 @@ _FORGET: Final = "SELECT 1"
 """With any statement an engine that remembers look-ups forgets them: they may be of rows that were still there."""
 _MUTATIONS: Final = """
 SELECT count() AS n, any(latest_fail_reason) AS failure
-FROM system.mutations
+FROM {mutations}
 WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done
 """
+_DISTRIBUTED: Final = re.compile(r"Distributed\('(\w+)', '\w+', '(\w+)'")
 
 
 def due(engine: Engine, now: datetime) -> dict[str, list[Deletion]]:
@@ -103,11 +106,21 @@ def purge_projects(engine: Engine, now: datetime, stopped: threading.Event) -> N
         log.info("purged project %s", one.project)
 
 
+def _place(engine: Engine, table: str) -> tuple[str | None, str]:
+    """The cluster over which a table is distributed, if it is, and the table on each host in which its rows lie."""
+    rows = engine.query(load("table_engine"), {"table": table}).to_pylist()
+    found = _DISTRIBUTED.match(rows[0]["engine_full"]) if rows else None
+    return (found[1], found[2]) if found else (None, table)
+
+
 def _remove(engine: Engine, table: str, which: str, stopped: threading.Event) -> bool:
     """Removes rows from the disk, and waits for it; False where the process stops before: the engine goes on later."""
-    engine.execute(f"ALTER TABLE {table} DELETE WHERE {which}")
+    cluster, stored = _place(engine, table)
+    everywhere = f" ON CLUSTER {quote_identifier(cluster)}" if cluster else ""
+    engine.execute(f"ALTER TABLE {stored}{everywhere} DELETE WHERE {which}")
+    mutations = f"clusterAllReplicas({quote_identifier(cluster)}, system.mutations)" if cluster else "system.mutations"
     while True:
-        row = engine.query(_MUTATIONS, {"table": table}).to_pylist()[0]
+        row = engine.query(filled(_MUTATIONS, mutations=mutations), {"table": stored}).to_pylist()[0]
         if not row["n"]:
             return True
         if row["failure"]:
