@@ -52,7 +52,7 @@ class Health(BaseModel):
     grpc: str | None = Field(
         description="host:port of the gRPC ingest, grpcs://host:port if it uses TLS; null where there is none"
     )
-    engine: str
+    engine: str = Field(description="what and where the database is; empty where the server asks for tokens")
 
 
 class Project(BaseModel):

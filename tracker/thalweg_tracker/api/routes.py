@@ -39,9 +39,10 @@ def make_router(engine: Engine, reach: Reach, version: str, grpc_address: str | 
 
     @router.get("/health")
     async def health(request: Request) -> models.Health:  # needs no thread: it answers while all of them are busy
-        """Tells that the server is there, and the address of its gRPC ingest."""
+        """Tells that the server is there, and the address of its gRPC ingest. Where tokens are asked for, no more."""
         grpc = grpc_address and reachable(grpc_address, request.url.hostname)
-        return models.Health(status="ok", version=version, grpc=grpc, engine=engine.describe())
+        told = "" if reach.is_narrow else engine.describe()
+        return models.Health(status="ok", version=version, grpc=grpc, engine=told)
 
     _add_lists(router, engine)
     _add_one_run(router, engine)

@@ -291,13 +291,10 @@ class ServerEngine:
         """See contract."""
         self._run(lambda client: client.execute(sql), is_repeatable=False)
 
-    def hosts_away(self) -> list[Host]:
-        """The hosts that are not used, as they went away: for health checks."""
-        return self._hosts.away
-
     def describe(self) -> str:
         """See contract."""
-        return f"ClickHouse at {self._store}"
+        away = ", ".join(str(Address(*host)) for host in self._hosts.away)
+        return f"ClickHouse at {self._store}" + (f" ({away} went away)" if away else "")
 
     def close(self) -> None:
         """See contract."""
