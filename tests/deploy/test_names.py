@@ -26,40 +26,6 @@ from tests.support.deployment import (
     unit,
 )
 
-# What is agreed on and written by others at the same time. Emptied when their work and this come together: the last
-# test of this file fails for each name on the list that the code knows by now.
-CONTRACTED = {
-    "THALWEG_ADMIN_TOKEN_FILE",
-    "THALWEG_AUTH",
-    "THALWEG_CA_FILE",
-    "THALWEG_CLIENT_CERT",
-    "THALWEG_CLIENT_KEY",
-    "THALWEG_DRAIN_S",
-    "THALWEG_LISTEN_GRPC",
-    "THALWEG_LISTEN_HTTP",
-    "THALWEG_LOG_FORMAT",
-    "THALWEG_OPS",
-    "THALWEG_TLS_CERT",
-    "THALWEG_TLS_CLIENT_CA",
-    "THALWEG_TLS_KEY",
-    "../docs/cluster.md",
-    "../docs/monitoring.md",
-    "../docs/operations.md",
-    "../docs/security.md",
-    "../loadtests/reports/driver_path.md",
-    "api --workers",
-    "backup",
-    "doctor",
-    "ingest --workers",
-    "restore-database",
-    "restore-database --check",
-    "thalweg_ingest_commit_duration_seconds",
-    "token create",
-    "token create --expires",
-    "token create --project",
-    "token create --role",
-}
-
 _VARIABLE = re.compile(r"\bTHALWEG_[A-Z0-9_]*[A-Z0-9]\b")
 _METRIC = re.compile(r"\bthalweg_[a-z0-9_]+_(?:seconds|bytes|total|points|rows)(?=_bucket|_count|_sum|\b)")
 # Not where `thalweg` is the service that `docker compose exec` is told, or a namespace of Kubernetes.
@@ -153,7 +119,7 @@ def test_every_setting_is_read_somewhere() -> None:
     """A variable with a slip of the pen is accepted by everything and heeded by nothing."""
     named = {name: path for path in files() for name in _VARIABLE.findall(path.read_text())}
     assert {"THALWEG_STORE", "THALWEG_DATA"} <= named.keys()
-    unknown = {name: path for name, path in named.items() if name not in KNOWN | CONTRACTED | _OTHERS}
+    unknown = {name: path for name, path in named.items() if name not in KNOWN | _OTHERS}
     assert not unknown
 
 
@@ -162,7 +128,7 @@ def test_every_command_and_option_is_there() -> None:
     seen: set[str] = set()
     for where, words in command_lines():
         names = names_of(words, GROUPS)
-        assert names <= KNOWN | CONTRACTED, where
+        assert names <= KNOWN, where
         seen |= names
     assert {"up", "ingest", "api", "migrate", "api --ingest"} <= seen
 
@@ -171,23 +137,17 @@ def test_every_metric_is_counted() -> None:
     """Those of the autoscaler, the rule of the adapter and the README."""
     named = {name for path in files() if "grafana" not in path.parts for name in _METRIC.findall(path.read_text())}
     assert named
-    assert named - _MADE_HERE <= KNOWN | CONTRACTED
+    assert named - _MADE_HERE <= KNOWN
 
 
 @pytest.mark.parametrize("words", [["ingest", "--wrokers", "2"], ["serve"], ["token", "make"], ["api", "--json", "-x"]])
 def test_a_slip_is_found(words: list[str]) -> None:
     """The checks above can fail."""
-    assert not names_of(words, GROUPS) <= KNOWN | CONTRACTED
+    assert not names_of(words, GROUPS) <= KNOWN
 
 
 def test_links_lead_somewhere() -> None:
     """Of the README, to files of the repository."""
     links = set(_LINK.findall((DEPLOY / "README.md").read_text()))
     assert links
-    assert {link for link in links if not (DEPLOY / link).exists()} <= CONTRACTED
-
-
-def test_what_is_written_by_now_leaves_the_list() -> None:
-    """CONTRACTED holds only what the code does not know yet."""
-    written = {name for name in CONTRACTED if name.startswith("../") and (DEPLOY / name).exists()}
-    assert not CONTRACTED & KNOWN | written, "take these names off CONTRACTED"
+    assert not {link for link in links if not (DEPLOY / link).exists()}
