@@ -35,6 +35,7 @@ from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.deleted import DeletedRuns
 from thalweg_tracker.ingest.registry import Registry
 from thalweg_tracker.ingest.service import SERVICE, IngestService, start_grpc
+from thalweg_tracker.model.access import TlsFiles
 from thalweg_tracker.model.settings import (
     DRAIN_S,
     Address,
@@ -43,7 +44,6 @@ from thalweg_tracker.model.settings import (
     ObjectSettings,
     ServerSettings,
     Store,
-    TlsFiles,
     check_exposure,
 )
 from thalweg_tracker.objects.contract import ObjectStore

@@ -11,7 +11,8 @@ from thalweg_tracker.access.rates import Limiter
 from thalweg_tracker.access.store import create_token, write_secret
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import AccessError, EngineError, SettingError
-from thalweg_tracker.model.settings import AccessSettings, EmbeddedStore, Store
+from thalweg_tracker.model.access import AccessSettings
+from thalweg_tracker.model.settings import EmbeddedStore, Store
 
 log = logging.getLogger(__name__)
 

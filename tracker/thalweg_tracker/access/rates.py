@@ -16,7 +16,7 @@ from typing import Final
 
 from thalweg_tracker.access.grants import Grant
 from thalweg_tracker.errors import LimitedError
-from thalweg_tracker.model.settings import LimitSettings
+from thalweg_tracker.model.access import LimitSettings
 
 BURST_S: Final = 2.0
 """A bucket holds what its rate gives in this time; of what is counted, at least one."""

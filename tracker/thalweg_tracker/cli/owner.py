@@ -22,8 +22,11 @@ class Owner:
     """The HTTP API of the server on this host that owns a folder."""
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
-        """`environ`: THALWEG_TOKEN is sent, THALWEG_CA_FILE is trusted."""
-        self._url = url
+        """`environ`: THALWEG_TOKEN is sent, THALWEG_CA_FILE is trusted.
+
+        With TLS the server is asked by the name that is on its certificate: THALWEG_URL, if that is set.
+        """
+        self._url = (environ.get("THALWEG_URL") or url) if url.startswith("https:") else url
         self._token = environ.get("THALWEG_TOKEN", "")
         trusted = ssl.create_default_context(cafile=environ.get("THALWEG_CA_FILE") or None)
         self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=trusted))  # it is on this host

@@ -14,6 +14,7 @@ from thalweg_tracker.app import Serving, serve
 from thalweg_tracker.cli.observing import Observing, observing
 from thalweg_tracker.cli.workers import run_workers
 from thalweg_tracker.errors import TrackerError
+from thalweg_tracker.model.access import parse_access
 from thalweg_tracker.model.settings import (
     DEFAULT_GRPC,
     DEFAULT_HTTP,
@@ -22,7 +23,6 @@ from thalweg_tracker.model.settings import (
     FileObjects,
     ServerSettings,
     Store,
-    parse_access,
     parse_address,
     parse_objects,
     parse_store,

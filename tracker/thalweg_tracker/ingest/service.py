@@ -27,7 +27,8 @@ from thalweg_tracker.ingest.gather import Gather
 from thalweg_tracker.ingest.registry import Named, Naming, Placed, Registry
 from thalweg_tracker.ingest.streams import Streams, StreamWatch
 from thalweg_tracker.model import limits
-from thalweg_tracker.model.settings import Address, TlsFiles
+from thalweg_tracker.model.access import TlsFiles
+from thalweg_tracker.model.settings import Address
 from thalweg_tracker.telemetry.grpc_health import HealthService
 from thalweg_tracker.telemetry.telemetry import Telemetry
 

@@ -7,7 +7,7 @@ import pytest
 from thalweg_tracker.access.grants import Grant, Role
 from thalweg_tracker.access.rates import BURST_S, DEBT_MOST_S, Limiter
 from thalweg_tracker.errors import LimitedError
-from thalweg_tracker.model.settings import LimitSettings
+from thalweg_tracker.model.access import LimitSettings
 
 ONE = Grant("tk-1", Role.WRITE, "p")
 OTHER = Grant("tk-2", Role.WRITE, "p")

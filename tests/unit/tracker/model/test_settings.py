@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 
 from thalweg_tracker.errors import SettingError
+from thalweg_tracker.model.access import AccessSettings, LimitSettings, parse_access
 from thalweg_tracker.model.settings import (
-    AccessSettings,
     Address,
     EmbeddedStore,
-    LimitSettings,
     ServerSettings,
     ServerStore,
     check_exposure,
-    parse_access,
     parse_address,
     parse_store,
 )
