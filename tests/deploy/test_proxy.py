@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from tests.deploy.test_names import KNOWN
-from tests.integration.test_roles import Role, role
 from tests.support import training
 from tests.support.clickhouse_server import RunningServer
 from tests.support.deployment import DEPLOY, run, tool
+from tests.support.roles import Role, role
 from tests.support.waiting import wait_until
 from thalweg.api_client import ApiClient
 

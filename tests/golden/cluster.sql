@@ -273,8 +273,8 @@ CREATE TABLE IF NOT EXISTS `thalweg`.`audit_local` ON CLUSTER `main`
     path    String,
     status  UInt16
 )
-ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')
-ORDER BY time
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')
+ORDER BY (time, actor, action, path)
 SETTINGS replicated_deduplication_window = 0;
 
 CREATE TABLE IF NOT EXISTS `thalweg`.`audit` ON CLUSTER `main` AS `thalweg`.`audit_local`

@@ -96,5 +96,8 @@ def test_secrets_stay_out_of_the_folder(running: Guarded, tmp_path: Path) -> Non
     files = [path for path in data.rglob("*") if path.is_file()]
     assert len(files) > 50
     for path in files:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # merged away meanwhile
+            continue
         assert not any(token.encode() in content for token in tokens), path

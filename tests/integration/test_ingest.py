@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import wire
 from tests.support.waiting import wait_until
-from thalweg.testing import ServerProcess, running_server
+from thalweg.testing import STOP_TIMEOUT_S, ServerProcess, running_server
 from thalweg.wire.v1 import records_pb2 as pb
 
 
@@ -293,6 +293,7 @@ def test_what_was_acked_survives_the_end_of_the_server(tmp_path: Path, kill: boo
         else:
             server.process.terminate()
             last = _acked_from(stream, 1)
+            server.process.wait(STOP_TIMEOUT_S)  # first: a second signal would end it at once
             assert server.stop() == 0
     assert last >= 1
     with running_server(tmp_path / "data") as again:

@@ -29,5 +29,5 @@ CREATE TABLE audit
     path    String,
     status  UInt16
 )
-ENGINE = MergeTree
-ORDER BY time;
+ENGINE = ReplacingMergeTree
+ORDER BY (time, actor, action, path);
