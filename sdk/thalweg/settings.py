@@ -74,13 +74,23 @@ class Settings:
             project=name_setting("THALWEG_PROJECT", _first(project, environ.get("THALWEG_PROJECT"), "default")),
             mode=_mode(_first(mode, environ.get("THALWEG_MODE"), "online")),
             spool_dir=Path(spool_dir or environ.get("THALWEG_SPOOL_DIR") or default_spool_dir(environ)).expanduser(),
-            token=_first(token, environ.get("THALWEG_TOKEN"), "") or None,
+            token=read_token(_first(token, environ.get("THALWEG_TOKEN"), "")),
             run_id=_run_id(_first(run_id, environ.get("THALWEG_RUN_ID"), "")),
             rank=_rank(rank, environ),
             attempt=_attempt(environ),
             spool_limit_bytes=_whole(environ, "THALWEG_SPOOL_LIMIT_BYTES", DEFAULT_SPOOL_LIMIT_BYTES, 64 << 20),
             system_interval_s=_interval(system_interval_s, environ),
         )
+
+
+def read_token(text: str | None) -> str | None:
+    """A token as a header can carry it: files of secrets end with a newline. Raises SettingError, without the token."""
+    token = (text or "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise SettingError(
+            "THALWEG_TOKEN", "***", "one word of ASCII letters and digits, as `thalweg token create` says it"
+        )
+    return token or None
 
 
 def _first(given: T | None, from_environment: T | None, default: T) -> T:

@@ -322,6 +322,30 @@ def test_a_revoked_listener_gets_no_more(world: World) -> None:
     assert "0.125" not in "".join(told)
 
 
+def test_a_revoked_writer_that_says_nothing_gives_its_place_up(world: World) -> None:
+    """Its stream is ended though no batch comes."""
+    made = world.guarded.make("write", OURS, limits={"streams": 1})
+    with wire.writing(world.guarded.server.grpc, wire.hello("idle", writer=30, project=OURS), made["token"]) as stream:
+        assert stream.commit(wire.batch(1, ["loss"], [1], [[1.0]])) == []
+        world.ask("DELETE", f"/tokens/{made['id']}", world.guarded.admin).raise_for_status()
+        assert stream.ending()[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_token_may_end_itself(world: World) -> None:
+    """With a whole answer; the next request is refused."""
+    made = world.guarded.make("admin", OURS)
+    answer = world.ask("DELETE", f"/tokens/{made['id']}", made["token"])
+    assert (answer.status_code, answer.json()["state"]) == (200, "revoked")
+    assert world.ask("GET", "/projects", made["token"]).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("HEAD", "/projects", 405)])
+def test_what_is_no_route(world: World, method: str, path: str, status: int) -> None:
+    """Is answered as that, to whoever has a token."""
+    assert world.ask(method, path, world.read).status_code == status
+    assert world.ask(method, path, None).status_code == 401
+
+
 # -- what is written down
 
 
@@ -331,16 +355,15 @@ def test_administration_is_written_down(world: World) -> None:
     world.ask("DELETE", f"/tokens/{made['id']}", world.project_admin).raise_for_status()
     found = world.ask("GET", "/audit?limit=2", world.guarded.admin)
     revoked, created = found.json()["entries"]
-    assert (created["actor"], created["action"], created["path"], created["status"]) == (
-        "initial",
-        "POST",
-        "/api/v1/tokens",
-        201,
-    )
+    assert (created["actor"], created["action"], created["status"]) == ("initial", "POST", 201)
+    assert created["path"] == f"/api/v1/tokens -> {made['id']} read {OURS}"
     assert (revoked["action"], revoked["path"], revoked["status"]) == ("DELETE", f"/api/v1/tokens/{made['id']}", 200)
     assert revoked["actor"].startswith("tk-")
     assert revoked["address"] == "127.0.0.1"
     assert made["token"] not in found.text
+    assert world.ask("POST", "/tokens", world.write, json={"role": "read"}).status_code == 403
+    (refused,) = world.ask("GET", "/audit?limit=1", world.guarded.admin).json()["entries"]
+    assert (refused["path"], refused["status"]) == ("/api/v1/tokens", 403)
 
 
 def test_nothing_that_is_secret_is_logged(world: World) -> None:
@@ -350,7 +373,7 @@ def test_nothing_that_is_secret_is_logged(world: World) -> None:
     with wire.writing(world.guarded.server.grpc, wire.hello("run", project=OURS), tried) as stream:
         stream.ending()
     logged = world.guarded.server.log.read_text()
-    assert "audit: POST /api/v1/tokens by initial" in logged
+    assert "audit: POST /api/v1/tokens -> tk-" in logged
     for secret in (world.guarded.admin, world.read, world.write, world.project_admin, tried):
         assert secret not in logged
 
@@ -398,7 +421,9 @@ def unguarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProces
         yield server
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "169.254.169.254", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize(
+    "host", ["[", "evil.example", "evil.example:80", "169.254.169.254", "127.0.0.1.evil.example", ""]
+)
 def test_a_name_of_elsewhere_does_not_lead_here(unguarded: ServerProcess, host: str) -> None:
     """A web page whose name leads to this machine reads nothing (DNS rebinding)."""
     answer = httpx.get(f"{unguarded.url}/api/v1/projects", headers={"Host": host})

@@ -136,7 +136,7 @@ async def _serve(
         if settings.grpc:
             ingest = await Ingest.start(engine, settings.grpc, doors, telemetry, is_shared=is_shared)
         scheme = "grpcs://" if settings.access.tls else ""
-        told = f"{scheme}{ingest.address}" if ingest else settings.told
+        told = settings.told or (f"{scheme}{ingest.address}" if ingest else None)
         objects = make_objects(settings.objects)
         if settings.http:
             http = HttpThread(engine, settings.http, told, objects, doors, telemetry, listener)

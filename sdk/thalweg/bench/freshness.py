@@ -14,6 +14,7 @@ import thalweg
 from thalweg.api_client import ApiClient, segment
 from thalweg.bench.numbers import quantile
 from thalweg.errors import ThalwegError
+from thalweg.settings import read_token
 
 VISIBLE_MOST_S: Final = 60.0
 
@@ -38,7 +39,7 @@ def run_freshness(url: str, project: str, points: int, every_s: float = 0.0) -> 
     The request that finds it counts in full. `every_s`: seconds from one to the next, about; they vary, so that points
     do not keep step with what the server does at fixed times.
     """
-    client = ApiClient(url, os.environ.get("THALWEG_TOKEN"))
+    client = ApiClient(url, read_token(os.environ.get("THALWEG_TOKEN")))
     took_ms = []
     with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
         run = thalweg.init(project=project, url=url, spool_dir=Path(folder), system_interval_s=0, tags=["bench"])

@@ -19,6 +19,7 @@ from thalweg.bench.client import Done, Order
 from thalweg.bench.frames import Frames
 from thalweg.bench.read_back import verify
 from thalweg.errors import ThalwegError
+from thalweg.settings import read_token
 
 
 class ClientError(ThalwegError):
@@ -84,7 +85,7 @@ def run_ingest(
             if process.wait() != 0:
                 raise ClientError(f"a client ended with exit status {process.returncode}")
     if check:
-        client = ApiClient(url, os.environ.get("THALWEG_TOKEN"))
+        client = ApiClient(url, read_token(os.environ.get("THALWEG_TOKEN")))
         for seed, one in enumerate(done):
             verify(client, project, one.run_id, Frames.of(load.metrics, seed), one.steps)
     logged_s = max(one.logged_s for one in done)

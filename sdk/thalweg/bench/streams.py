@@ -22,6 +22,7 @@ from thalweg.bench.read_back import verify
 from thalweg.bench.words import Words
 from thalweg.errors import ThalwegError
 from thalweg.sender.channels import bearer_metadata, open_channel
+from thalweg.settings import read_token
 from thalweg.wire.run_ids import generate_run_id
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 
@@ -70,7 +71,7 @@ def run_streams(url: str, project: str, load: StreamsLoad, *, check: bool = True
     except grpc.RpcError as error:
         raise StreamEndedError(f"the server ended a stream: {error}") from error
     for one in writers if check else []:
-        verify(ApiClient(url, os.environ.get("THALWEG_TOKEN")), project, one.run_id, one.frames, one.steps)
+        verify(ApiClient(url, read_token(os.environ.get("THALWEG_TOKEN"))), project, one.run_id, one.frames, one.steps)
     points = load.metrics * sum(one.steps for one in writers)
     return StreamsResult(
         load=load,
@@ -176,7 +177,7 @@ class _Writer:
 async def _calls(url: str, count: int) -> AsyncIterator[list[Any]]:
     """So many streams, over a few connections."""
     address = os.environ.get("THALWEG_GRPC") or ApiClient(url).get("/health")["grpc"]
-    metadata = bearer_metadata(os.environ.get("THALWEG_TOKEN"))
+    metadata = bearer_metadata(read_token(os.environ.get("THALWEG_TOKEN")))
     channels = [open_channel(address) for _ in range(min(_CHANNELS, count))]
     try:
         stubs = [ingest_pb2_grpc.IngestStub(channel) for channel in channels]  # type: ignore[no-untyped-call]  # generated

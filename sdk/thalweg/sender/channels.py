@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 
 import grpc
@@ -24,6 +25,20 @@ def open_blocking_channel(address: str) -> grpc.Channel:
     if credentials is None:
         return grpc.insecure_channel(place, options=policy.CLIENT_OPTIONS)
     return grpc.secure_channel(place, credentials, options=policy.CLIENT_OPTIONS)
+
+
+def is_private(address: str) -> bool:
+    """Whether nobody on the way can read what is said there: with TLS, or on this machine."""
+    place, is_secure = grpc_place(address)
+    host = place.rpartition(":")[0].strip("[]")
+    return is_secure or _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def bearer_metadata(token: str | None) -> tuple[tuple[str, str], ...]:

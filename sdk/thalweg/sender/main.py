@@ -20,6 +20,7 @@ from thalweg.sender.delivery import Delivery, append_ending
 from thalweg.sender.host import HostWriter, try_host_lock
 from thalweg.sender.transport import GrpcTransport, RefusedError
 from thalweg.sender.watch import UNKNOWN, Ending, ProcessWatch, is_running
+from thalweg.settings import read_token
 from thalweg.spool import layout, process
 from thalweg.spool.reader import SpoolReader
 from thalweg.spool.records import EVENT, read_text
@@ -51,7 +52,7 @@ class Sender:
         self._ending: Ending | None = None
         self._run_is_over = asyncio.Event()
         self._leave = asyncio.Event()
-        self._transport = GrpcTransport(self._identity.url, os.environ.get("THALWEG_TOKEN"))
+        self._transport = GrpcTransport(self._identity.url, read_token(os.environ.get("THALWEG_TOKEN")))
 
     async def run(self) -> None:
         """Until everything is delivered, or nothing can be for long."""

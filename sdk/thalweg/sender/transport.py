@@ -15,7 +15,7 @@ import grpc
 
 from thalweg.api_client import ApiClient
 from thalweg.errors import ServerError, SettingError
-from thalweg.sender.channels import bearer_metadata, open_channel
+from thalweg.sender.channels import bearer_metadata, is_private, open_channel
 from thalweg.wire import policy
 from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
@@ -69,6 +69,11 @@ class GrpcTransport:
         address = health.get("grpc") if isinstance(health, dict) else None
         if not isinstance(address, str):
             raise RetryLaterError(f"{self._url} names no address that takes records in (`grpc` of /api/v1/health)")
+        if self._token and self._url.startswith("https:") and not is_private(address):
+            raise RetryLaterError(
+                f"{self._url} names {address} for records, where the token would travel without TLS: the server has to"
+                " name grpcs://host:port (--ingest), or THALWEG_GRPC does here"
+            )
         return address
 
     @asynccontextmanager

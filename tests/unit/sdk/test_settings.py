@@ -16,6 +16,15 @@ def read(environ: dict[str, str] | None = None, **arguments: Any) -> Settings:
     return Settings.read({"HOME": "/nowhere", **(environ or {})}, **arguments)
 
 
+def test_a_token_is_taken_out_of_its_file_s_line() -> None:
+    """A newline at its end is no part of it; what no header can carry is told, without the token."""
+    assert read({"THALWEG_TOKEN": "thalweg_x\n"}).token == "thalweg_x"
+    for bad in ("two words", "caf\u00e9", "a\nb"):
+        with pytest.raises(SettingError, match="THALWEG_TOKEN") as caught:
+            read({"THALWEG_TOKEN": bad})
+        assert bad not in str(caught.value)
+
+
 def test_defaults() -> None:
     """Without any word there is a default for everything."""
     settings = read({"XDG_CACHE_HOME": "/cache"})

@@ -10,7 +10,7 @@ from thalweg_tracker.access.grants import Role
 from thalweg_tracker.access.rates import Limiter
 from thalweg_tracker.access.store import create_token, write_secret
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.errors import AccessError, EngineError, SettingError
+from thalweg_tracker.errors import AccessError, SettingError
 from thalweg_tracker.model.access import AccessSettings
 from thalweg_tracker.model.settings import EmbeddedStore, Store
 
@@ -26,10 +26,10 @@ class Doors:
     settings: AccessSettings
 
     async def admits(self, header: str | None) -> bool:
-        """Whether the bearer of an `Authorization` header may see what concerns the server as a whole."""
+        """Whether the bearer of an `Authorization` header may see what concerns the server. Raises EngineError."""
         try:
             return (await self.gate.admit(header)).allows(Role.READ, None)
-        except (AccessError, EngineError):
+        except AccessError:
             return False
 
 

@@ -13,7 +13,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, Protocol
 
 from thalweg_tracker.access.grants import ANYBODY, Grant, Role, bearer, hash_of
@@ -26,7 +28,8 @@ log = logging.getLogger(__name__)
 REFRESH_S: Final = 2.0
 STALE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 0.25
-"""A token that is not known may have been made elsewhere just now: it is looked for, but not more often than this."""
+"""A token that is not known may have been made elsewhere just now: it is looked for, so long after the last look at the
+earliest, by whomever and however that ended. So wrong tokens cost the database next to nothing."""
 _REFUSAL: Final = "a token is needed that is known, and neither expired nor revoked: Authorization: Bearer TOKEN"
 
 
@@ -85,6 +88,10 @@ class TokenGate:
         """By the hashes of their tokens."""
         self._ids: frozenset[str] = frozenset()
         self._read_s = 0.0
+        """When the last look that succeeded began."""
+        self._looked_s = 0.0
+        """When the last look ended."""
+        self._threads = ThreadPoolExecutor(1, "token-look")  # one look at a time, which holds up nothing else
         self._stop = threading.Event()
         self.refresh()
         self._thread = threading.Thread(target=self._keep_fresh, name="tokens", daemon=True) if is_shared else None
@@ -96,12 +103,16 @@ class TokenGate:
         self._stop.set()
         if self._thread:
             self._thread.join()
+        self._threads.shutdown()
 
     def refresh(self) -> None:
         """See Gate."""
         with self._reading:
             began_s = time.monotonic()
-            tokens = read_tokens(self._engine)
+            try:
+                tokens = read_tokens(self._engine)
+            finally:
+                self._looked_s = time.monotonic()
             known = {token.hash: token.grant for token in tokens if token.revoked_at is None}
             self._grants = {**known, **self._initial}
             self._ids = frozenset(grant.id for grant in self._grants.values())
@@ -127,8 +138,9 @@ class TokenGate:
         hashed = hash_of(token)
         await self._wait_for_fresh()
         grant = self._find(hashed)
-        if grant is None and self._is_shared and time.monotonic() - self._read_s > _ASK_AGAIN_S:
-            await asyncio.to_thread(self._refresh_after, _ASK_AGAIN_S)
+        if grant is None and self._is_shared and time.monotonic() - self._looked_s > _ASK_AGAIN_S:
+            with suppress(EngineError):  # what is known of the tokens is recent enough to refuse this one
+                await self._look(lambda: time.monotonic() - self._looked_s > _ASK_AGAIN_S)
             grant = self._find(hashed)
         if grant is None or not grant.is_current:
             raise UnauthenticatedError(_REFUSAL)
@@ -150,9 +162,13 @@ class TokenGate:
 
     async def _wait_for_fresh(self) -> None:
         if self._is_shared and time.monotonic() - self._read_s > STALE_S:
-            await asyncio.to_thread(self._refresh_after, STALE_S)
+            await self._look(lambda: time.monotonic() - self._read_s > STALE_S)
 
-    def _refresh_after(self, age_s: float) -> None:
-        """Reads the tokens unless somebody has meanwhile."""
-        if time.monotonic() - self._read_s > age_s:
-            self.refresh()
+    async def _look(self, is_due: Callable[[], bool]) -> None:
+        """Reads the tokens, unless somebody has while this one waited for its turn. Raises EngineError."""
+
+        def look() -> None:
+            if is_due():
+                self.refresh()
+
+        await asyncio.get_running_loop().run_in_executor(self._threads, look)

@@ -49,6 +49,10 @@ class Limiter:
         """A limit by its name in LimitSettings: the token's own, else the server's; 0: there is none."""
         return grant.limits.get(name, getattr(self._limits, name))
 
+    def least(self, name: str, grant: Grant) -> float:
+        """The lesser of the token's own limit and the server's; 0: there is none."""
+        return min(filter(None, (self.limit(name, grant), getattr(self._limits, name))), default=0)
+
     def request(self, grant: Grant, project: str | None) -> None:
         """Counts a request. Raises LimitedError where there were too many, or queries took too long of late."""
         keys = list(self._keys("requests_per_s", grant, project))

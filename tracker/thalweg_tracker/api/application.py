@@ -101,7 +101,7 @@ def make_api(
     app.add_middleware(BodyLimit)
     app.add_middleware(Compression)
     app.add_middleware(StreamEnds)
-    app.add_middleware(Guard, routes=routes, gate=doors.gate, limiter=doors.limiter, engine=engine)
+    app.add_middleware(Guard, routes=routes, doors=doors, engine=engine)
     if doors.settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from thalweg_tracker.access.gate import Gate, OpenGate
+from thalweg_tracker.access.doors import Doors
+from thalweg_tracker.access.gate import OpenGate
 from thalweg_tracker.access.grants import Grant, Role
-from thalweg_tracker.access.rates import Limiter
 from thalweg_tracker.access.store import Audited, write_audit
 from thalweg_tracker.api.errors import busy_answer, error_answer
 from thalweg_tracker.engine.contract import Engine
@@ -42,6 +42,7 @@ _ADMINISTERED: Final = frozenset({("DELETE", _PROJECT), ("DELETE", _RUN), ("POST
 _OF_ANY_PROJECT: Final = frozenset({"/api/v1/projects", "/api/v1/tokens", "/api/v1/tokens/{token_id}"})
 """Each token gets its own part of these."""
 _EVENTS: Final = b"text/event-stream"
+_PATH_MAX_CHARS: Final = 2000
 
 
 def needed_role(method: str, route: str) -> Role | None:
@@ -59,6 +60,11 @@ def needed_role(method: str, route: str) -> Role | None:
     return Role.ADMIN
 
 
+def note(request: Request, word: str) -> None:
+    """Has what a request made be written down with it."""
+    request.scope["audit"]["made"] = word
+
+
 def grant_of(request: Request) -> Grant:
     """What the sender of a request may do."""
     found: Grant = request.scope["grant"]
@@ -68,13 +74,11 @@ def grant_of(request: Request) -> Grant:
 class Guard:
     """ASGI middleware: lets a request through, or answers it. Writes down what only administrators may do."""
 
-    def __init__(
-        self, app: ASGIApp, *, routes: Sequence[BaseRoute], gate: Gate, limiter: Limiter, engine: Engine
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute], doors: Doors, engine: Engine) -> None:
         self._app = app
         self._routes = routes
-        self._gate = gate
-        self._limiter = limiter
+        self._gate, self._limiter = doors.gate, doors.limiter
+        self._origins = doors.settings.origins
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,24 +88,26 @@ class Guard:
             return
         route, project = self._find(scope)
         role = needed_role(scope["method"], route)
-        if role is None:
+        headers = Headers(scope=scope)
+        grant: Grant | None = None
+        try:
+            if isinstance(self._gate, OpenGate):
+                _check_from_here(scope["method"], headers, self._origins)
+            if role is not None:
+                grant = await self._gate.admit(headers.get("authorization"))
+                _check_grant(grant, role, route, project)
+                self._limiter.request(grant, project)
+        except (AccessError, EngineError) as error:
+            answer = _refusal(error)
+            if grant is not None and _is_audited(role, scope["method"]):
+                await self._audit(scope, grant, project, answer.status_code)
+            await answer(scope, receive, send)
+            return
+        if grant is None:
             await self._app(scope, receive, send)
             return
-        try:
-            headers = Headers(scope=scope)
-            if isinstance(self._gate, OpenGate):
-                _check_from_here(scope["method"], headers)
-            grant = await self._gate.admit(headers.get("authorization"))
-            if route not in _OF_ANY_PROJECT and not grant.sees(project):
-                raise _NotSeenError(project or "")
-            if grant.role < role:
-                raise ForbiddenError(f"this takes a token with the role {role.name.lower()}")
-            self._limiter.request(grant, project)
-        except (AccessError, EngineError) as error:
-            await _refusal(error)(scope, receive, send)
-            return
-        scope["grant"] = grant
-        await self._pass(scope, receive, send, grant, project, audited=role is Role.ADMIN and scope["method"] != "GET")
+        scope["grant"], scope["audit"] = grant, {}
+        await self._pass(scope, receive, send, grant, project, audited=_is_audited(role, scope["method"]))
 
     def _find(self, scope: Scope) -> tuple[str, str | None]:
         """The route that will answer, empty if there is none, and the project that it is about."""
@@ -114,16 +120,19 @@ class Guard:
     async def _pass(
         self, scope: Scope, receive: Receive, send: Send, grant: Grant, project: str | None, *, audited: bool
     ) -> None:
-        began_s, status, took_s = time.monotonic(), 500, None
+        began_s, status, took_s, has_begun = time.monotonic(), 500, None, False
 
         async def watched(message: Message) -> None:
-            nonlocal status, took_s
+            nonlocal status, took_s, has_begun
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if any(name == b"content-type" and value.startswith(_EVENTS) for name, value in message["headers"]):
                     took_s = time.monotonic() - began_s  # events come as long as somebody listens: no cost to speak of
-            elif not self._gate.is_good(grant):
-                raise _RevokedError
+            else:
+                # An answer that is whole was made while the token was good: that to its own revocation, for one.
+                if (has_begun or message.get("more_body")) and not self._gate.is_good(grant):
+                    raise _RevokedError
+                has_begun = True
             await send(message)
 
         try:
@@ -141,7 +150,9 @@ class Guard:
 
     async def _audit(self, scope: Scope, grant: Grant, project: str | None, status: int) -> None:
         address = (scope.get("client") or ("",))[0]
-        entry = Audited(grant.id, address, project or "", scope["method"], scope["path"], status)
+        asked = scope["path"] + f"?{scope['query_string'].decode('ascii', 'replace')}".rstrip("?")
+        made = "".join(f" -> {word}" for word in scope.get("audit", {}).values())
+        entry = Audited(grant.id, address, project or "", scope["method"], (asked + made)[:_PATH_MAX_CHARS], status)
         log.info("audit: %s %s by %s from %s: %d", entry.action, entry.path, entry.actor, entry.address, entry.status)
         try:
             await asyncio.to_thread(write_audit, self._engine, entry)
@@ -188,19 +199,44 @@ class _RevokedError(OSError):
     """The token was revoked while it was answered. An OSError: so Starlette ends the answer."""
 
 
-def _check_from_here(method: str, headers: Headers) -> None:
+def _is_audited(role: Role | None, method: str) -> bool:
+    return role is Role.ADMIN and method not in ("GET", "HEAD")
+
+
+def _check_grant(grant: Grant, role: Role, route: str, project: str | None) -> None:
+    """Raises AccessError. What is no route is answered as that, to whoever has a token."""
+    if not route:
+        return
+    if route not in _OF_ANY_PROJECT and not grant.sees(project):
+        raise (
+            _NotSeenError(project or "")
+            if project is not None
+            else ForbiddenError("this is for tokens of all projects")
+        )
+    if grant.role < role:
+        raise ForbiddenError(f"this takes a token with the role {role.name.lower()}")
+
+
+def _check_from_here(method: str, headers: Headers, origins: Sequence[str]) -> None:
     """Without tokens, a web page must not reach the server through the browser of somebody on its machine.
 
     Neither by a name of its own that leads to this machine, nor by a form. Raises AccessError.
     """
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    host = _host_of(f"//{headers.get('host', '')}")
     if not is_loopback(host):
-        raise _FromElsewhereError(
-            f"without tokens this server answers to names of its own machine, not to {host[:100]!r}"
-        )
+        raise _FromElsewhereError(f"without tokens this server answers to names of this machine, not to {host[:100]!r}")
     origin = headers.get("origin")
-    if origin is not None and method not in ("GET", "HEAD") and not is_loopback(urlsplit(origin).hostname or ""):
+    is_asking = method in ("GET", "HEAD") or origin is None or origin in origins
+    if not is_asking and not is_loopback(_host_of(origin or "")):
         raise _FromElsewhereError("without tokens this server takes nothing from pages of other sites")
+
+
+def _host_of(url: str) -> str:
+    """The host in a URL; empty where there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _refusal(error: AccessError | EngineError) -> JSONResponse:

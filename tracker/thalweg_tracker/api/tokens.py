@@ -13,7 +13,7 @@ from thalweg_tracker.access.gate import Gate
 from thalweg_tracker.access.grants import Grant, Role
 from thalweg_tracker.access.store import Token, create_token, no_token, read_audit, read_tokens, revoke_token
 from thalweg_tracker.api.errors import RESPONSES
-from thalweg_tracker.api.guard import grant_of
+from thalweg_tracker.api.guard import grant_of, note
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import RejectedError
 from thalweg_tracker.model import limits
@@ -113,6 +113,7 @@ def make_token_router(engine: Engine, gate: Gate) -> APIRouter:
             limits=order.limits.model_dump(exclude_none=True),
         )
         gate.refresh()
+        note(request, f"{made.grant.id} {order.role} {order.project or '*'}")
         return NewToken(token=token, **_line(made).model_dump())
 
     @router.get("/tokens")

@@ -27,8 +27,10 @@ class Owner:
         With TLS the server is asked by the name that is on its certificate: THALWEG_URL, if that is set.
         """
         self._url = (environ.get("THALWEG_URL") or url) if url.startswith("https:") else url
-        self._token = environ.get("THALWEG_TOKEN", "")
+        self._token = environ.get("THALWEG_TOKEN", "").strip()
         trusted = ssl.create_default_context(cafile=environ.get("THALWEG_CA_FILE") or None)
+        if certificate := environ.get("THALWEG_CLIENT_CERT"):
+            trusted.load_cert_chain(certificate, environ.get("THALWEG_CLIENT_KEY"))
         self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=trusted))  # it is on this host
 
     def __str__(self) -> str:
@@ -36,11 +38,11 @@ class Owner:
 
     def ask(self, method: str, path: str, body: object | None = None) -> Any:
         """The JSON answer. Raises RejectedError for what the server refuses, OwnerError."""
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
         request = Request(f"{self._url}/api/v1{path}", data, headers, method=method)  # noqa: S310  # told by the owner
+        if self._token:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
             with self._opener.open(request, timeout=_ANSWER_TIMEOUT_S) as answer:
                 return json.load(answer)

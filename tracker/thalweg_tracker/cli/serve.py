@@ -65,7 +65,9 @@ _auth = click.option(
     show_default=True,
     help="Who may ask: whoever is on this machine, or whoever has a token.",
 )
-_certificate = click.option("--tls-cert", "certificate", envvar="THALWEG_TLS_CERT", help="PEM file: TLS for all ports.")
+_certificate = click.option(
+    "--tls-cert", "certificate", envvar="THALWEG_TLS_CERT", help="PEM file: TLS for gRPC and HTTP."
+)
 _certificate_key = click.option(
     "--tls-key", "certificate_key", envvar="THALWEG_TLS_KEY", help="PEM file with the key of --tls-cert."
 )
@@ -106,6 +108,7 @@ _drain = click.option(
 @_access
 @_origins
 @_drain
+@click.option("--ingest", "told", help="host:port or grpcs://host:port that senders are told, behind a proxy.")
 @click.option("--workers", type=int, default=1, hidden=True)
 @_json
 @observing
@@ -144,7 +147,7 @@ def ingest(**options: Any) -> None:
 @_http
 @_access
 @_origins
-@click.option("--ingest", "told", help="host:port of the gRPC ingest that senders are told.", default=DEFAULT_GRPC)
+@click.option("--ingest", "told", help="host:port or grpcs://host:port that senders are told.", default=DEFAULT_GRPC)
 @_drain
 @_workers
 @_json

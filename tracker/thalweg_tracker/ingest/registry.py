@@ -57,21 +57,6 @@ class Placed:
     committed: int
 
 
-@dataclass(slots=True)
-class _Room:
-    """The metrics of a run that may have so many."""
-
-    metrics: set[int]
-    most: float
-
-    def take(self, key: int) -> bool:
-        """Whether it has the metric, or there is room for it."""
-        if key not in self.metrics and len(self.metrics) >= self.most:
-            return False
-        self.metrics.add(key)
-        return True
-
-
 class Registry:
     """What is registered, as far as this process knows."""
 
@@ -104,15 +89,16 @@ class Registry:
             fresh: dict[tuple[str, int], str] = {}
             own: dict[tuple[RunKey, int], str] = {}
             every: list[Named] = []
-            rooms = self._rooms(namings)
+            metrics = self._metrics_of([one.run for one in namings if one.most])
             for one in namings:
                 refused: dict[int, str] = {}
                 too_many: set[int] = set()
-                room = rooms.get(one.run)
+                has_now = metrics.get(one.run, set())
                 for key, name in one.names:
-                    if room is not None and not room.take(key):
+                    if one.most and key not in has_now and len(has_now) >= one.most:
                         too_many.add(key)
                         continue
+                    has_now.add(key)
                     if (one.project, key) not in named:
                         fresh[one.project, key] = named[one.project, key] = name
                     has = named[one.project, key]
@@ -135,15 +121,13 @@ class Registry:
             self._of_runs.update(own)
             return every
 
-    def _rooms(self, namings: Sequence[Naming]) -> dict[RunKey, _Room]:
-        """Of runs that may not have any number of metrics, which they have and may have."""
-        most = {one.run: one.most for one in namings if one.most}
-        if not most:
-            return {}
-        found: dict[RunKey, set[int]] = {run: set() for run in most}
-        for row in self._engine.query(load("metrics_of_runs"), {"runs": list(most)}).to_pylist():
+    def _metrics_of(self, runs: Sequence[RunKey]) -> dict[RunKey, set[int]]:
+        """Keys of the metrics that some runs have."""
+        found: dict[RunKey, set[int]] = {run: set() for run in runs}
+        rows = self._engine.query(load("metrics_of_runs"), {"runs": list(found)}).to_pylist() if found else []
+        for row in rows:
             found[row["run"]].update(row["metrics"])
-        return {run: _Room(found[run], most[run]) for run in most}
+        return found
 
     def _named(self, namings: Sequence[Naming]) -> dict[tuple[str, int], str]:
         """The names that keys of these have already."""

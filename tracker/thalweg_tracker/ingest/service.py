@@ -18,7 +18,16 @@ from thalweg.wire.v1 import ingest_pb2, ingest_pb2_grpc
 from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.access.doors import Doors
 from thalweg_tracker.access.grants import Grant, Role
-from thalweg_tracker.errors import AccessError, EngineError, ForbiddenError, LimitedError, RejectedError, SettingError
+from thalweg_tracker.access.rates import DEBT_MOST_S
+from thalweg_tracker.errors import (
+    AccessError,
+    EngineError,
+    ForbiddenError,
+    LimitedError,
+    RejectedError,
+    SettingError,
+    UnauthenticatedError,
+)
 from thalweg_tracker.ingest.committer import Committer
 from thalweg_tracker.ingest.decode import Decoded, Greeting, StreamDecoder, decode_hello
 from thalweg_tracker.ingest.deleted import DeletedRuns
@@ -34,6 +43,8 @@ from thalweg_tracker.telemetry.telemetry import Telemetry
 
 SERVICE: Final = ingest_pb2.DESCRIPTOR.services_by_name["Ingest"].full_name
 _COUNTERS_MAX: Final = 64
+_SWEEP_S: Final = 1.0
+_HELLO_WITHIN_S: Final = 30.0
 _DECODE_HERE_BYTES: Final = 64 << 10
 """Larger batches are decoded in a thread: the other streams are not held up."""
 _Context = grpc.aio.ServicerContext[ingest_pb2.ClientRecords, ingest_pb2.ServerRecords]
@@ -51,6 +62,17 @@ class _Answer:
     ack: pb.Ack
     done: asyncio.Future[None]
     first_us: int  # time of the first point; 0 if there is none
+
+
+@dataclass(slots=True)
+class _Visit:
+    """What a stream is let in for."""
+
+    since_s: float
+    grant: Grant | None = None
+    has_greeted: bool = False
+    ended_by: AccessError | None = None
+    """Why the server ends it."""
 
 
 class IngestService(ingest_pb2_grpc.IngestServicer):
@@ -71,7 +93,8 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         self._name: Gather[Naming, Named] = Gather(registry.register_all, limits.GREETINGS_AT_ONCE)
         self._committer = committer
         self._deleted = deleted
-        self._intakes: set[asyncio.Task[None]] = set()
+        self._intakes: dict[asyncio.Task[None], _Visit] = {}
+        self._sweeper: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     def _place_all(self, greetings: Sequence[Greeting]) -> list[Placed | RejectedError]:
@@ -80,6 +103,8 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
     def stop(self) -> None:
         """Reads no more: each stream gets the acks of what was taken in, and ends with UNAVAILABLE."""
         self._is_stopping = True
+        if self._sweeper:
+            self._sweeper.cancel()
         for intake in self._intakes:
             intake.cancel()
 
@@ -89,8 +114,11 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         """Answers each batch in order, after its commit."""
         answers: asyncio.Queue[_Answer | None] = asyncio.Queue(limits.UNACKED_BATCHES_PER_STREAM)
         watch = self._streams.open()
-        intake = asyncio.create_task(self._take_in(requests, answers, watch, _authorization(context)))
-        self._intakes.add(intake)
+        visit = _Visit(time.monotonic())
+        intake = asyncio.create_task(self._take_in(requests, answers, watch, visit, _authorization(context)))
+        self._intakes[intake] = visit
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
         try:
             while (answer := await answers.get()) is not None:
                 await answer.done
@@ -120,7 +148,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
             raise
         finally:
             watch.close()
-            self._intakes.discard(intake)
+            del self._intakes[intake]
             intake.cancel()
             await asyncio.gather(intake, return_exceptions=True)
 
@@ -129,20 +157,21 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         requests: AsyncIterator[ingest_pb2.ClientRecords],
         answers: asyncio.Queue[_Answer | None],
         watch: StreamWatch,
+        visit: _Visit,
         authorization: str | None,
     ) -> None:
         """Reads the stream as fast as the committer takes it, and queues what must be answered. None ends the queue."""
         try:
             if self._is_stopping:
                 raise _StoppingError
-            grant = await self._gate.admit(authorization)
+            visit.grant = grant = await self._gate.admit(authorization)
             with ExitStack() as places:
-                await self._read(requests, answers, watch, grant, places)
+                await self._read(requests, answers, watch, visit, grant, places)
         except asyncio.CancelledError:
-            if not self._is_stopping:
+            if not self._is_stopping and visit.ended_by is None:
                 raise  # the stream is gone: nobody takes an answer
             await answers.put(None)
-            raise _StoppingError from None
+            raise (visit.ended_by or _StoppingError()) from None
         except Exception:  # whatever it is, what came before is answered first
             await answers.put(None)
             raise
@@ -153,6 +182,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         requests: AsyncIterator[ingest_pb2.ClientRecords],
         answers: asyncio.Queue[_Answer | None],
         watch: StreamWatch,
+        visit: _Visit,
         grant: Grant,
         places: ExitStack,
     ) -> None:
@@ -168,14 +198,28 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
                 places.enter_context(self._limiter.stream(grant, greeting.project))
                 decoder = await self._greet(greeting, request.hello.acknowledged)
                 watch.greeted(decoder.writer)
+                visit.has_greeted = True
             elif kind == "batch":
                 await self._gate.check(grant)
-                pause_s = self._limiter.points(grant, decoder.writer.project, _points_of(request.batch))
+                points = _points_of(request.batch)
+                pause_s = self._limiter.points(grant, decoder.writer.project, points) if points else 0.0
                 await self._take_batch(decoder, request.batch, answers, grant)
                 if pause_s:  # meanwhile nothing more is read: the sender waits, and its records with it
-                    await asyncio.sleep(pause_s)
+                    await asyncio.sleep(min(pause_s, DEBT_MOST_S))
             else:
                 raise RejectedError("not_a_batch", f"cannot take {kind or 'an unknown message'} after Hello")
+
+    async def _sweep(self) -> None:
+        """Ends streams whose token is good no longer, though they say nothing, and those that never say Hello."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for intake, visit in list(self._intakes.items()):
+                if visit.grant is not None and not self._gate.is_good(visit.grant):
+                    visit.ended_by = UnauthenticatedError("the token is good no longer")
+                elif not visit.has_greeted and time.monotonic() - visit.since_s > _HELLO_WITHIN_S:
+                    visit.ended_by = LimitedError(f"no Hello came within {_HELLO_WITHIN_S:g} s", 0.0)
+                if visit.ended_by is not None:
+                    intake.cancel()
 
     async def _greet(self, greeting: Greeting, acknowledged: int) -> StreamDecoder:
         placed = await self._place(greeting)
@@ -188,7 +232,7 @@ class IngestService(ingest_pb2_grpc.IngestServicer):
         is_short = batch.ByteSize() < _DECODE_HERE_BYTES
         decoded = decoder.decode(batch) if is_short else await asyncio.to_thread(decoder.decode, batch)
         if decoded.new_names:
-            await self._register(decoder, decoded, self._limiter.limit("metrics_per_run", grant))
+            await self._register(decoder, decoded, self._limiter.least("metrics_per_run", grant))
         seen_us = time.time_ns() // 1000
         news = WriterNews(decoder.writer, decoded.events, _counters(batch), seen_us, batch.sequence, *decoded.span)
         done = await self._committer.submit(decoded.blocks, news)

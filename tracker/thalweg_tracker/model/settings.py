@@ -208,7 +208,7 @@ class ServerSettings:
     http: Address | None = None
     """Where the API listens; None: this process does not have that role."""
     told: str | None = None
-    """gRPC address that the API names to senders where another process has the ingest."""
+    """gRPC address that the API names to senders, where it is not that of this process."""
     objects: ObjectSettings | None = None
     """Where checkpoints go; None: nowhere."""
     access: AccessSettings = EVERYBODY_HERE

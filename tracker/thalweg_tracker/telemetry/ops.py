@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from thalweg_tracker.errors import TrackerError
 from thalweg_tracker.model.settings import Address
 from thalweg_tracker.telemetry.readiness import OK, Verdict
 from thalweg_tracker.telemetry.telemetry import Telemetry
@@ -62,7 +63,13 @@ class Ops:
         if path == "/readyz":
             return _readiness_answer(await loop.run_in_executor(self._threads, self._readiness.look))
         headers = Headers(scope=scope)
-        if self._admits is not None and not await self._admits(headers.get("authorization")):
+        try:
+            is_admitted = self._admits is None or await self._admits(headers.get("authorization"))
+        except TrackerError:
+            return _error(
+                503, "database_busy", "the tokens cannot be read from the database for now", "See --ops, too."
+            )
+        if not is_admitted:
             answer = _error(
                 401, "unauthenticated", "metrics need a token that is good for all projects", "See --ops, too."
             )

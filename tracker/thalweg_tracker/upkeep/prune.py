@@ -180,7 +180,13 @@ class Pruner:
         own = gone | {one.checkpoint.place for one in doomed}
         where: dict[str, Any] = {"begin": "".join(takewhile(str.isascii, common_begin(uris)))}
         rows = self._engine.query(load("checkpoint_references"), where, limits.QUERY_TIMEOUT_S).to_pylist()
-        return {comparable(row["uri"]) for row in rows if Place(row["run"], row["step"]) not in own}
+        return {
+            comparable(row["uri"]) for row in rows if self._counts(row) and Place(row["run"], row["step"]) not in own
+        }
+
+    def _counts(self, row: dict[str, Any]) -> bool:
+        """Whether a pointer spares what it leads to: what the server would never serve for it, it does not."""
+        return self._verifier.reach.allows(row["project"], row["uri"])
 
     async def _delete(
         self, objects: ObjectStore, view: RunView, doomed: Sequence[_Doomed], checkpoints: Mapping[float, Checkpoint]

@@ -11,7 +11,7 @@ from tests.support.engines import opened
 from thalweg_tracker.access import gate as gates
 from thalweg_tracker.access.gate import TokenGate
 from thalweg_tracker.access.grants import PREFIX, Grant, Role, bearer, hash_of, new_token
-from thalweg_tracker.access.store import create_token, read_tokens, revoke_token
+from thalweg_tracker.access.store import Token, create_token, read_tokens, revoke_token
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
 from thalweg_tracker.errors import NotFoundError, UnauthenticatedError
@@ -130,3 +130,27 @@ def test_the_first_administrator_is_in_no_table(engine: Engine) -> None:
     assert gate.has_administrator
     assert admitted(gate, initial).allows(Role.ADMIN, None)
     assert hash_of(initial) not in {one.hash for one in read_tokens(engine)}
+
+
+def test_wrong_tokens_cost_the_database_next_to_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come: it is asked again a while after the last look, and by one of them."""
+    looks: list[int] = []
+
+    def counted(asked: Engine) -> list[Token]:
+        looks.append(1)
+        return read_tokens(asked)
+
+    monkeypatch.setattr(gates, "read_tokens", counted)
+    monkeypatch.setattr(gates, "REFRESH_S", 3600)
+    monkeypatch.setattr(gates, "_ASK_AGAIN_S", 3600)
+    gate = TokenGate(engine, is_shared=True)
+
+    async def knock() -> list[object]:
+        return await asyncio.gather(*(gate.admit(f"Bearer wrong{n}") for n in range(100)), return_exceptions=True)
+
+    try:
+        refused = asyncio.run(knock())
+    finally:
+        gate.close()
+    assert {type(one) for one in refused} == {UnauthenticatedError}
+    assert len(looks) == 1
