@@ -45,7 +45,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The document as the application serves it, over a database with some points."""
     with opened(EmbeddedStore(tmp_path_factory.mktemp("fuzz") / "data")) as engine:
         migrate(engine)
-        yield schemathesis.openapi.from_asgi("/api/v1/openapi.json", make_api(engine, None, "test", None, open_doors()))
+        api = make_api(engine, None, "test", None, open_doors())
+        yield schemathesis.openapi.from_asgi("/api/v1/openapi.json", api, headers=HERE)
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)

@@ -41,7 +41,7 @@ def run_freshness(url: str, project: str, points: int, every_s: float = 0.0) -> 
     """
     client = ApiClient(url, read_token(os.environ.get("THALWEG_TOKEN")))
     took_ms = []
-    with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="thalweg-bench-", ignore_cleanup_errors=True) as folder:
         run = thalweg.init(project=project, url=url, spool_dir=Path(folder), system_interval_s=0, tags=["bench"])
         run.log({"train/loss": 0.0}, step=-1)
         if not run.flush(VISIBLE_MOST_S):

@@ -73,7 +73,7 @@ def run_ingest(
     `began` is set when all clients are there and begin.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="thalweg-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="thalweg-bench-", ignore_cleanup_errors=True) as folder,
         _clients(url, project, load, folder) as started,
     ):
         for process in started:
