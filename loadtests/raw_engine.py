@@ -17,8 +17,8 @@ import pyarrow as pa
 from thalweg.bench.frames import Frames
 from thalweg_tracker.engine.embedded import EmbeddedEngine
 from thalweg_tracker.engine.migrate import migrate
-from thalweg_tracker.ingest.assemble import POINTS
 from thalweg_tracker.model import limits
+from thalweg_tracker.model.rows import POINTS
 
 _POOL = 8
 _CLIENTS = 2

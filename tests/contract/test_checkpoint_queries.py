@@ -13,11 +13,11 @@ from thalweg.wire.v1 import records_pb2 as pb
 from thalweg_tracker.checkpoints.state import Place
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate
-from thalweg_tracker.ingest.assemble import POINTS
 from thalweg_tracker.ingest.checkpoints import checkpoint_rows
 from thalweg_tracker.ingest.events import WriterNews, writer_rows
 from thalweg_tracker.lineage.chain import Branch, extend, root
 from thalweg_tracker.model.keys import metric_key, run_key
+from thalweg_tracker.model.rows import POINTS
 from thalweg_tracker.objects.keys import comparable
 from thalweg_tracker.query.checkpoint_advice import observe
 from thalweg_tracker.query.checkpoint_values import read_values

@@ -10,11 +10,11 @@ from tests.support.engines import NASTY_FLOATS, NASTY_TEXTS
 from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.engine.migrate import migrate, pending, shipped
 from thalweg_tracker.errors import EngineError
-from thalweg_tracker.ingest.assemble import POINTS, STATS
 from thalweg_tracker.ingest.events import ATTRIBUTES, WRITERS
 from thalweg_tracker.lineage.chain import Branch, extend, root
 from thalweg_tracker.lineage.tree import Origin
 from thalweg_tracker.model.keys import run_key
+from thalweg_tracker.model.rows import POINTS, STATS
 from thalweg_tracker.runs.store import BRANCHES, greeted_row, read_lineage, write_branches
 
 BIG = 2**64 - 1

@@ -140,4 +140,6 @@ def test_retention(server: ServerProcess) -> None:
     shown = command(server, "retention", "-p", "kept", "--show", "--json")
     assert json.loads(shown.stdout) == {"project": "kept", "keep_s": 180 * 86_400, "runs_due": 0}
     assert "for ever" in command(server, "retention", "-p", "kept", "--off").stderr
-    assert "such as 180d" in command(server, "retention", "-p", "kept", "--keep", "soon", status=2).stderr
+    assert (
+        "a time such as 12h, 30d or 8w" in command(server, "retention", "-p", "kept", "--keep", "soon", status=2).stderr
+    )

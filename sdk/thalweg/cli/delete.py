@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import click
@@ -11,32 +10,18 @@ from thalweg.api_client import run_path, segment
 from thalweg.cli import formats, output
 from thalweg.cli.locate import locate, split
 from thalweg.cli.options import connect, json_option, needed_project_option, project_option, url_option
+from thalweg.cli.spans import as_seconds, span_text
 
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SHOWN: Final = 10
 """Runs that are named one by one."""
-
-
-class Span(click.ParamType[float]):
-    """A length of time such as 180d, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click."""
-        if isinstance(value, float):
-            return value
-        found = _SPAN.fullmatch(str(value))
-        if not found:
-            self.fail(f"{value!r}: wanted a number and one of s, m, h, d, w, such as 180d", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
 
 
 @click.command()
 @click.argument("run", required=False, metavar="[RUN]")
 @project_option
-@click.option("--after", type=Span(), metavar="TIME", help="For how long it can be brought back.  [default: 7d]")
+@click.option(
+    "--after", callback=as_seconds, metavar="TIME", help="For how long it can be brought back.  [default: 7d]"
+)
 @click.option("--now", is_flag=True, help="Purge it at once. It cannot be brought back.")
 @click.option("--with-descendants", is_flag=True, help="Also the runs that continue it.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -159,7 +144,9 @@ _TIMES: Final = ("deleted_at", "purge_at")
 
 @click.command()
 @needed_project_option
-@click.option("--keep", type=Span(), metavar="TIME", help="Keep runs for so long after their last word, such as 180d.")
+@click.option(
+    "--keep", callback=as_seconds, metavar="TIME", help="Keep runs for so long after their last word, such as 180d."
+)
 @click.option("--off", is_flag=True, help="Keep them for ever again.")
 @click.option("--show", is_flag=True, help="Tell what holds now; also without any option.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -194,10 +181,5 @@ def retention(
     elif answer["keep_s"] is None:
         output.note(formats.plain(f"Project {project} keeps its runs for ever."))
     else:
-        span = _span(answer["keep_s"])
+        span = span_text(answer["keep_s"])
         output.note(formats.plain(f"Project {project} keeps its runs for {span} after their last word."))
-
-
-def _span(seconds: int) -> str:
-    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS_S[unit] == 0)
-    return f"{seconds // _UNITS_S[unit]}{unit}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,19 +10,9 @@ import click
 from thalweg.api_client import segment
 from thalweg.cli import formats, output
 from thalweg.cli.options import connect, json_option, url_option
+from thalweg.cli.spans import as_seconds
 
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _LIMITS: Final = ("points_per_s", "streams", "metrics_per_run", "requests_per_s", "query_seconds_per_s")
-
-
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Seconds from a number with a unit: 90s, 15m, 12h, 30d, 8w."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value)
-    if match is None or float(match[1]) == 0:
-        raise click.BadParameter(f"{value!r} is not a time such as 12h, 30d or 8w")
-    return float(match[1]) * _UNITS_S[match[2]]
 
 
 def _limits(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
@@ -57,7 +46,7 @@ def token() -> None:
 @click.option("--role", type=click.Choice(["read", "write", "admin"]), required=True, help="What it may do.")
 @click.option("--name", default="", metavar="TEXT", help="What it is for, for people.")
 @click.option(
-    "--expires", callback=_duration, metavar="TIME", help="Until when it is good: 12h, 30d, 8w.  [default: ever]"
+    "--expires", callback=as_seconds, metavar="TIME", help="Until when it is good: 12h, 30d, 8w.  [default: ever]"
 )
 @click.option("--limit", "limits", callback=_limits, multiple=True, metavar="NAME=N", help="A limit of its own.")
 @url_option

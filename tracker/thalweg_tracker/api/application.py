@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from thalweg_tracker.access.doors import Doors
 from thalweg_tracker.api.backups import make_backup_router
@@ -47,39 +48,13 @@ def make_api(
 
     `grpc_address`: what senders are told; None where there is no ingest.
     """
-
     backups = BackupJobs(engine)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        keeper = Keeper(engine)
-        keeper.start()
-        try:
-            async with open_objects():
-                yield
-        finally:
-            for stop in (backups.stop, keeper.stop):
-                await asyncio.to_thread(stop)
-
-    @asynccontextmanager
-    async def open_objects() -> AsyncIterator[None]:
-        """The store lives in the event loop that uses it."""
-        if objects is None:
-            yield
-            return
-        async with objects:
-            try:
-                await objects.check()
-            except TrackerError as error:  # metrics are served all the same, and it may come back
-                log.warning("checkpoints cannot be stored for now: %s", error)
-            yield
-
     app = FastAPI(
         title="Thalweg",
         version=version,
         summary="Query API of the experiment tracker",
         openapi_url="/api/v1/openapi.json",
-        lifespan=lifespan,
+        lifespan=_lifespan(engine, objects, backups),
     )
     telemetry = telemetry or Telemetry()
     timed = TimedEngine(engine, telemetry.traces)
@@ -98,6 +73,45 @@ def make_api(
         app.include_router(router)
     app.state.live = hub
     add_handlers(app)
+    _add_middleware(app, routes, doors, engine)
+    return app
+
+
+def _lifespan(
+    engine: Engine, objects: ObjectStore | None, backups: BackupJobs
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What goes on as long as the application does."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        keeper = Keeper(engine)
+        keeper.start()
+        try:
+            async with _opened(objects):
+                yield
+        finally:
+            for stop in (backups.stop, keeper.stop):
+                await asyncio.to_thread(stop)
+
+    return lifespan
+
+
+@asynccontextmanager
+async def _opened(objects: ObjectStore | None) -> AsyncIterator[None]:
+    """The store lives in the event loop that uses it."""
+    if objects is None:
+        yield
+        return
+    async with objects:
+        try:
+            await objects.check()
+        except TrackerError as error:  # metrics are served all the same, and it may come back
+            log.warning("checkpoints cannot be stored for now: %s", error)
+        yield
+
+
+def _add_middleware(app: FastAPI, routes: Sequence[BaseRoute], doors: Doors, engine: Engine) -> None:
+    """From the innermost to the outermost."""
     app.add_middleware(BodyLimit)
     app.add_middleware(Compression)
     app.add_middleware(StreamEnds)
@@ -111,4 +125,3 @@ def make_api(
             expose_headers=["ETag", "Retry-After"],
         )
     app.add_middleware(SafetyHeaders, is_secure=doors.settings.tls is not None)
-    return app

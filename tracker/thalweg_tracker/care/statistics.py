@@ -17,26 +17,8 @@ from numpy.typing import NDArray
 
 from thalweg_tracker.model import series_flags
 from thalweg_tracker.model.keys import WriterKey
+from thalweg_tracker.model.rows import STATS
 
-STATISTICS: Final = pa.schema(
-    [
-        ("run", pa.uint64()),
-        ("metric", pa.uint64()),
-        ("rank", pa.uint16()),
-        ("writer", pa.uint64()),
-        ("flags", pa.uint8()),
-        ("first_step", pa.float64()),
-        ("first_time", pa.timestamp("us", "UTC")),
-        ("first", pa.float64()),
-        ("last_step", pa.float64()),
-        ("last_time", pa.timestamp("us", "UTC")),
-        ("last", pa.float64()),
-        ("min", pa.float64()),
-        ("argmin", pa.float64()),
-        ("max", pa.float64()),
-        ("argmax", pa.float64()),
-    ]
-)
 SPANS: Final = pa.schema(
     [("run", pa.uint64()), ("rank", pa.uint16()), ("first_step", pa.float64()), ("last_step", pa.float64())]
 )
@@ -107,7 +89,7 @@ def series_statistics(points: pa.Table, writers: Writers, of_host: NDArray[np.ui
         "max": greatest,
         "argmax": np.minimum.reduceat(np.where(is_number & (high == greatest[series]), step, np.inf), starts),
     }
-    return pa.table([pa.array(columns[one.name]).cast(one.type) for one in STATISTICS], schema=STATISTICS)
+    return pa.table([pa.array(columns[one.name]).cast(one.type) for one in STATS], schema=STATS)
 
 
 def _begins(run: NDArray[np.uint64], metric: NDArray[np.uint64], rank: NDArray[np.uint16]) -> NDArray[np.bool_]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,36 +15,7 @@ from numpy.typing import NDArray
 
 from thalweg_tracker.ingest.decode import FrameBlock
 from thalweg_tracker.model import series_flags
-
-POINTS: Final = pa.schema(
-    [
-        ("run", pa.uint64()),
-        ("metric", pa.uint64()),
-        ("rank", pa.uint16()),
-        ("step", pa.float64()),
-        ("time", pa.timestamp("us", "UTC")),
-        ("value", pa.float64()),
-    ]
-)
-STATS: Final = pa.schema(
-    [
-        ("run", pa.uint64()),
-        ("metric", pa.uint64()),
-        ("rank", pa.uint16()),
-        ("writer", pa.uint64()),
-        ("flags", pa.uint8()),
-        ("first_step", pa.float64()),
-        ("first_time", pa.timestamp("us", "UTC")),
-        ("first", pa.float64()),
-        ("last_step", pa.float64()),
-        ("last_time", pa.timestamp("us", "UTC")),
-        ("last", pa.float64()),
-        ("min", pa.float64()),
-        ("argmin", pa.float64()),
-        ("max", pa.float64()),
-        ("argmax", pa.float64()),
-    ]
-)
+from thalweg_tracker.model.rows import POINTS, STATS
 
 
 @dataclass(frozen=True, slots=True)

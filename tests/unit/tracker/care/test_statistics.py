@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from thalweg_tracker.care.statistics import SPANS, STATISTICS, Writers, joined, made_up, series_statistics, spans
-from thalweg_tracker.ingest import assemble
+from thalweg_tracker.care.statistics import SPANS, Writers, joined, made_up, series_statistics, spans
+from thalweg_tracker.model.rows import POINTS
 from thalweg_tracker.model.series_flags import HAS_NUMBER
 
 NONE = np.array([], np.uint64)
@@ -15,8 +15,8 @@ Point = tuple[int, int, int, float, int, float]
 def table(*points: Point) -> pa.Table:
     columns = zip(*points, strict=True)
     return pa.table(
-        [pa.array(list(column), field.type) for column, field in zip(columns, assemble.POINTS, strict=True)],
-        schema=assemble.POINTS,
+        [pa.array(list(column), field.type) for column, field in zip(columns, POINTS, strict=True)],
+        schema=POINTS,
     )
 
 
@@ -25,10 +25,6 @@ def one_of(*values: float) -> dict[str, object]:
     rows = table(*((1, 2, 0, float(step), 10 * step, value) for step, value in enumerate(values)))
     (row,) = series_statistics(rows, Writers({}, {}), NONE).to_pylist()
     return {name: row[name] for name in ("flags", "min", "argmin", "max", "argmax", "first", "last", "last_step")}
-
-
-def test_the_columns_are_those_of_the_ingest() -> None:
-    assert STATISTICS == assemble.STATS
 
 
 @pytest.mark.parametrize(
