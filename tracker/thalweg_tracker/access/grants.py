@@ -40,6 +40,8 @@ class Grant:
     expires_us: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     """Limits of its own, by their names in `LimitSettings`, instead of the server's."""
+    name: str = ""
+    """What it is for, for people."""
 
     @property
     def is_current(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 
 from thalweg_tracker.access.grants import Grant
 from thalweg_tracker.errors import LimitedError
-from thalweg_tracker.model.access import LimitSettings
+from thalweg_tracker.model.access import LIMIT_VARIABLES, LimitSettings
 
 BURST_S: Final = 2.0
 """A bucket holds what its rate gives in this time; of what is counted, at least one."""
@@ -48,6 +48,10 @@ class Limiter:
     def limit(self, name: str, grant: Grant) -> float:
         """A limit by its name in LimitSettings: the token's own, else the server's; 0: there is none."""
         return grant.limits.get(name, getattr(self._limits, name))
+
+    def limits(self, grant: Grant) -> dict[str, float]:
+        """All limits of a token, by their names, as `limit` tells each."""
+        return {name: self.limit(name, grant) for name in LIMIT_VARIABLES}
 
     def least(self, name: str, grant: Grant) -> float:
         """The lesser of the token's own limit and the server's; 0: there is none."""

@@ -55,7 +55,6 @@ class Token:
 
     grant: Grant
     hash: str
-    name: str
     created_at: datetime
     created_by: str
     expires_at: datetime | None
@@ -88,8 +87,8 @@ def create_token(
     token, now_us = new_token(), time.time_ns() // 1000
     now = datetime.fromtimestamp(now_us / 1e6, timezone.utc)
     expires_us = None if expires_s is None else now_us + round(expires_s * 1e6)
-    grant = Grant(f"tk-{secrets.token_hex(6)}", role, project, expires_us, dict(limits or {}))
-    made = Token(grant, hash_of(token), name, now, created_by, _moment(expires_us), None)
+    grant = Grant(f"tk-{secrets.token_hex(6)}", role, project, expires_us, dict(limits or {}), name)
+    made = Token(grant, hash_of(token), now, created_by, _moment(expires_us), None)
     _write(engine, made)
     return token, made
 
@@ -101,7 +100,7 @@ def revoke_token(engine: Engine, token_id: str) -> Token:
         raise no_token(token_id)
     if found.revoked_at is None:
         now = datetime.now(timezone.utc)
-        found = Token(found.grant, found.hash, found.name, found.created_at, found.created_by, found.expires_at, now)
+        found = Token(found.grant, found.hash, found.created_at, found.created_by, found.expires_at, now)
         _write(engine, found)
     return found
 
@@ -150,7 +149,7 @@ def _write(engine: Engine, token: Token) -> None:
         "hash": token.hash,
         "project": token.grant.project or "",
         "role": token.grant.role.name.lower(),
-        "name": token.name,
+        "name": token.grant.name,
         "limits": json.dumps(dict(token.grant.limits)),
         "created_at": token.created_at,
         "created_by": token.created_by,
@@ -164,11 +163,11 @@ def _write(engine: Engine, token: Token) -> None:
 def _token(row: Mapping[str, Any]) -> Token:
     expires_at = None if row["expires_at"] == _NEVER else row["expires_at"]
     expires_us = None if expires_at is None else round(expires_at.timestamp() * 1e6)
-    grant = Grant(row["id"], Role[row["role"].upper()], row["project"] or None, expires_us, json.loads(row["limits"]))
+    role, project, limits = Role[row["role"].upper()], row["project"] or None, json.loads(row["limits"])
+    grant = Grant(row["id"], role, project, expires_us, limits, row["name"])
     return Token(
         grant,
         row["hash"],
-        row["name"],
         row["created_at"],
         row["created_by"],
         expires_at,

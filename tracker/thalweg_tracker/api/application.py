@@ -60,7 +60,7 @@ def make_api(
     timed = TimedEngine(engine, telemetry.traces)
     hub = LiveHub(engine)
     telemetry.metrics.http.listeners.set_function(lambda: hub.listeners)
-    routers = [make_live_router(engine, hub), make_token_router(engine, doors.gate), make_backup_router(backups)]
+    routers = [make_live_router(engine, hub), make_token_router(engine, doors), make_backup_router(backups)]
     if isinstance(objects, FileStore):
         routers.append(make_object_router(objects))
     reach = Reach(objects, is_narrow=doors.settings.tokens, places=doors.settings.checkpoint_places)

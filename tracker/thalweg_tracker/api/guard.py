@@ -39,7 +39,7 @@ _READING: Final = frozenset({f"{_PROJECT}/series", f"{_PROJECT}/runs/query", f"{
 _RUN: Final = f"{_PROJECT}/runs/{{run_id}}"
 _ADMINISTERED: Final = frozenset({("DELETE", _PROJECT), ("DELETE", _RUN), ("POST", f"{_RUN}/undelete")})
 """What only administrators of a project may."""
-_OF_ANY_PROJECT: Final = frozenset({"/api/v1/projects", "/api/v1/tokens", "/api/v1/tokens/{token_id}"})
+_OF_ANY_PROJECT: Final = frozenset({"/api/v1/projects", "/api/v1/token", "/api/v1/tokens", "/api/v1/tokens/{token_id}"})
 """Each token gets its own part of these."""
 _EVENTS: Final = b"text/event-stream"
 _PATH_MAX_CHARS: Final = 2000
@@ -51,9 +51,9 @@ def needed_role(method: str, route: str) -> Role | None:
         return None
     if route.startswith("/api/v1/tokens"):
         return Role.ADMIN
-    if route == "/api/v1/projects" or (route.startswith(f"{_PROJECT}/") and method in ("GET", "HEAD")):
+    if route in ("/api/v1/projects", "/api/v1/token") or route in _READING:
         return Role.READ
-    if route in _READING:
+    if route.startswith(f"{_PROJECT}/") and method in ("GET", "HEAD"):
         return Role.READ
     if route.startswith(f"{_PROJECT}/") and (method, route) not in _ADMINISTERED:
         return Role.WRITE
@@ -250,7 +250,7 @@ def _refusal(error: AccessError | EngineError) -> JSONResponse:
         return answer
     if isinstance(error, _NotSeenError):
         message = f"there is no project {str(error)!r}, or the token is not good for it"
-        return error_answer(404, "not_found", message, "`thalweg token list` shows what a token is good for.")
+        return error_answer(404, "not_found", message, "`thalweg doctor` tells what a token is good for.")
     if isinstance(error, _FromElsewhereError):
         return error_answer(403, "from_elsewhere", str(error), "Start the server with --auth tokens.")
     if isinstance(error, AccessError):

@@ -1,15 +1,18 @@
-"""Routes of tokens, and of what administrators did. A token of one project administrates the tokens of that one."""
+"""Routes of tokens, and of what administrators did. A token of one project administrates the tokens of that one.
+
+Any good token may ask what it is good for itself.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from thalweg.wire import limits as wire_limits
-from thalweg_tracker.access.gate import Gate
+from thalweg_tracker.access.doors import Doors
 from thalweg_tracker.access.grants import Grant, Role
 from thalweg_tracker.access.store import Token, create_token, no_token, read_audit, read_tokens, revoke_token
 from thalweg_tracker.api.errors import RESPONSES
@@ -73,6 +76,20 @@ class TokenList(BaseModel):
     tokens: list[TokenLine]
 
 
+class OwnToken(BaseModel):
+    """What the token that asks is good for."""
+
+    required: bool = Field(description="whether the server asks for tokens; false: it looks at none")
+    id: str
+    role: RoleName
+    project: str | None = Field(description="the one project that it is good for; null: all, and the server")
+    name: str = Field(description="what it is for, for people")
+    expires_at: datetime | None = Field(description="null: never")
+    limits: dict[str, float] = Field(
+        description="its own, or else the server's, which hold for each project besides; 0: there is none"
+    )
+
+
 class AuditLine(BaseModel):
     """What was asked of the server that only administrators may."""
 
@@ -91,9 +108,24 @@ class AuditPage(BaseModel):
     entries: list[AuditLine]
 
 
-def make_token_router(engine: Engine, gate: Gate) -> APIRouter:
-    """The routes over one engine. `gate`: what is made or revoked is known to it at once."""
+def make_token_router(engine: Engine, doors: Doors) -> APIRouter:
+    """The routes over one engine. What is made or revoked is known to the gate of `doors` at once."""
     router = APIRouter(prefix="/api/v1", responses=RESPONSES)
+    gate = doors.gate
+
+    @router.get("/token")
+    async def own(request: Request) -> OwnToken:
+        """Tells what the token of the request is good for. No query is made for it."""
+        grant = grant_of(request)
+        return OwnToken(
+            required=doors.settings.tokens,
+            id=grant.id,
+            role=_role(grant),
+            project=grant.project,
+            name=grant.name,
+            expires_at=None if grant.expires_us is None else _moment(grant.expires_us),
+            limits=doors.limiter.limits(grant),
+        )
 
     @router.post("/tokens", status_code=201)
     def create(order: TokenOrder, request: Request) -> NewToken:
@@ -145,13 +177,21 @@ def _is_of(token: Token, grant: Grant) -> bool:
     return grant.project is None or token.grant.project == grant.project
 
 
+def _role(grant: Grant) -> RoleName:
+    return grant.role.name.lower()  # type: ignore[return-value]  # one of the three
+
+
+def _moment(time_us: int) -> datetime:
+    return datetime.fromtimestamp(time_us / 1e6, timezone.utc)
+
+
 def _line(token: Token) -> TokenLine:
     grant = token.grant
     return TokenLine(
         id=grant.id,
-        role=grant.role.name.lower(),  # type: ignore[arg-type]  # one of the three
+        role=_role(grant),
         project=grant.project,
-        name=token.name,
+        name=grant.name,
         state="revoked" if token.revoked_at else "good" if grant.is_current else "expired",
         created_at=token.created_at,
         created_by=token.created_by,

@@ -1,4 +1,4 @@
-"""The server over HTTP: is it there, which version, does its clock agree, what does it think of the token."""
+"""The server over HTTP: is it there, which version, does its clock agree. Of the token, token.py tells."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
-from thalweg.api_client import ApiClient, segment
+from thalweg.api_client import ApiClient
 from thalweg.cli import formats
 from thalweg.cli.checks.finding import FAIL, OK, WARN, Finding
+from thalweg.cli.checks.token import check_token, refused
 from thalweg.errors import ServerError, UnreachableError
 from thalweg.settings import Settings
 from thalweg.version import __version__
@@ -24,7 +26,6 @@ from thalweg.wire import policy
 HTTP: Final = "http"
 VERSION: Final = "version"
 CLOCK: Final = "clock"
-TOKEN: Final = "token"  # noqa: S105  # the name of a check
 _CLOCK_S: Final = 5.0
 """A Date header is up to one second old by itself."""
 
@@ -48,14 +49,14 @@ def check_server(settings: Settings) -> Answered:
         return Answered([_unreached(place, urlsplit(settings.url).scheme, error)])
     except ServerError as error:
         told = f"{place} answers, but not as a Thalweg server: {error}"
-        return Answered([_refused(error, settings) or Finding(HTTP, FAIL, told, "Correct THALWEG_URL.")])
+        return Answered([refused(error, settings) or Finding(HTTP, FAIL, told, "Correct THALWEG_URL.")])
     ended_s = time.time()
     if not isinstance(health, dict) or "version" not in health:
         told = f"{place} answers, but not as a Thalweg server"
         return Answered([Finding(HTTP, FAIL, told, "Correct THALWEG_URL.")])
     reached = Finding(HTTP, OK, f"{place} answered after {1e3 * (ended_s - begun_s):.0f} ms")
-    findings = [reached, _version(str(health["version"])), _clock(headers, begun_s, ended_s), _token(client, settings)]
-    return Answered(findings, health)
+    findings = [reached, _version(str(health["version"])), _clock(headers, begun_s, ended_s)]
+    return Answered(findings + check_token(client, settings, datetime.now(timezone.utc)), health)
 
 
 def _unreached(place: str, scheme: str, error: UnreachableError) -> Finding:
@@ -106,31 +107,3 @@ def _clock(headers: Message, begun_s: float, ended_s: float) -> Finding:
     which = "behind" if told_s > ended_s else "ahead of"
     told = f"this host's clock is {formats.seconds(ahead_s)} {which} the server's"
     return Finding(CLOCK, WARN, told, "Set both with NTP: of a step logged twice, the later time wins.")
-
-
-def _token(client: ApiClient, settings: Settings) -> Finding:
-    """What the server says to a read of the project."""
-    try:
-        client.get(f"/projects/{segment(settings.project)}/runs", limit=1)
-    except ServerError as error:
-        other = Finding(TOKEN, FAIL, f"cannot read project {settings.project!r}: {error}", "See the server's log.")
-        return _refused(error, settings, also=404) or other
-    if settings.token:
-        return Finding(TOKEN, OK, f"the token reads project {settings.project!r}")
-    return Finding(TOKEN, OK, f"project {settings.project!r} can be read without a token")
-
-
-def _refused(error: ServerError, settings: Settings, also: int = 403) -> Finding | None:
-    """What a 401 or 403 means, or a status that is `also` one of refusal; None for anything else."""
-    status = error.__cause__.code if isinstance(error.__cause__, HTTPError) else 0
-    if status == 401 and not settings.token:
-        return Finding(
-            TOKEN, FAIL, "the server wants a token, and THALWEG_TOKEN is not set", "Ask its operator for one."
-        )
-    if status == 401:
-        told = "the server does not take this token: it is wrong, revoked, or has expired"
-        return Finding(TOKEN, FAIL, told, "Ask the server's operator for a new one.")
-    if status in (403, also):
-        told = f"this token may not read project {settings.project!r}"
-        return Finding(TOKEN, FAIL, told, "Correct THALWEG_PROJECT, or ask for a token of that project.")
-    return None

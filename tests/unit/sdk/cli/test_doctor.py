@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from tests.support import spools
 from tests.unit.sdk.cli.canned_server import CannedServer
 from tests.unit.sdk.cli.conftest import Command
+from thalweg.api_client import ApiClient
 from thalweg.cli.checks import disk
 from thalweg.cli.checks.data import check_data
 from thalweg.cli.checks.finding import Finding
@@ -29,6 +31,7 @@ from thalweg.cli.checks.ingest import check_ingest
 from thalweg.cli.checks.server import check_server
 from thalweg.cli.checks.settings import check_settings
 from thalweg.cli.checks.spool import check_spool
+from thalweg.cli.checks.token import check_token
 from thalweg.settings import Settings
 from thalweg.spool import layout
 from thalweg.version import __version__
@@ -227,7 +230,7 @@ def answering(status: int = 200, date: str | None = None, body: object = None, *
 def test_a_server_that_is_well() -> None:
     with answering(date=formatdate(usegmt=True)) as url:
         answered = check_server(settings(url=url))
-    assert states(answered.findings) == [("http", "ok"), ("version", "ok"), ("clock", "ok"), ("token", "ok")]
+    assert states(answered.findings) == [("http", "ok"), ("version", "ok"), ("clock", "ok"), *[("token", "ok")] * 2]
     assert answered.health is not None
 
 
@@ -263,6 +266,22 @@ def test_a_token_that_is_refused(status: int, token: str, told: str) -> None:
         findings = check_server(settings(url=url, THALWEG_TOKEN=token)).findings
     assert told in only(findings, "fail").told
     assert SECRET not in str(findings)
+
+
+def test_a_server_that_cannot_tell_of_tokens(canned: CannedServer) -> None:
+    """One from before that question: no failure, and what a read says is told as ever."""
+    canned.answers["GET /projects/default/runs"] = lambda query: {"runs": [], "next_cursor": None}
+    client = ApiClient(canned.url, SECRET)
+    findings = check_token(client, settings(url=canned.url, THALWEG_TOKEN=SECRET), datetime.now(timezone.utc))
+    assert canned.asked == ["GET /api/v1/token", "GET /api/v1/projects/default/runs?limit=1"]
+    assert states(findings) == [("token", "ok")] * 2
+    assert "cannot tell" in findings[0].told
+
+
+def test_a_server_that_fails_to_tell_of_tokens(canned: CannedServer) -> None:
+    canned.failing = 1
+    found = only(check_token(ApiClient(canned.url), settings(url=canned.url), datetime.now(timezone.utc)), "fail")
+    assert "the database is out of reach" in found.told
 
 
 def a_free_port() -> int:

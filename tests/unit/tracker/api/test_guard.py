@@ -43,6 +43,7 @@ POST   /api/v1/projects/{project}/runs/{run_id}/uploads                        w
 POST   /api/v1/projects/{project}/runs/{run_id}/uploads/abort                  write
 POST   /api/v1/projects/{project}/runs/{run_id}/uploads/complete               write
 POST   /api/v1/projects/{project}/series                                       read
+GET    /api/v1/token                                                           read
 GET    /api/v1/tokens                                                          admin
 POST   /api/v1/tokens                                                          admin
 DELETE /api/v1/tokens/{token_id}                                               admin
