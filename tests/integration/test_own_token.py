@@ -46,6 +46,7 @@ def test_each_token_is_told_of_itself(running: Guarded) -> None:
     """Whatever its role and project; limits of its own stand in place of the server's."""
     made = running.make("read", "p", name="for the wall", expires_s=86_400, limits={"requests_per_s": 50})
     told = running.ask("GET", "/token", made["token"]).json()
+    assert len(told.pop("instance")) == 32
     assert told == {
         "required": True,
         "id": made["id"],

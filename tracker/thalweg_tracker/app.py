@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import socket
 import ssl
 import threading
@@ -58,6 +59,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _CUT_EVERY_S: Final = 0.1
+_INSTANCE_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ async def _serve(
 ) -> None:
     doors = await asyncio.to_thread(make_doors, engine, settings.access, settings.store)
     telemetry = make_telemetry(engine)
+    instance = secrets.token_hex(_INSTANCE_BYTES)
     ingest: Ingest | None = None
     http: HttpThread | None = None
     ops: OpsThread | None = None
@@ -139,7 +142,7 @@ async def _serve(
         told = settings.told or (f"{scheme}{ingest.address}" if ingest else None)
         objects = make_objects(settings.objects)
         if settings.http:
-            http = HttpThread(engine, settings.http, told, objects, doors, telemetry, listener)
+            http = HttpThread(engine, settings.http, told, objects, doors, telemetry, listener, instance)
         ops = OpsThread(listen(settings.ops, "--ops"), telemetry) if settings.ops else None
         serving = Serving(
             ingest.address if ingest else None,
@@ -149,7 +152,7 @@ async def _serve(
             is_secure=settings.access.tls is not None,
         )
         if isinstance(engine, EmbeddedEngine):
-            engine.announce(http=serving.url)
+            engine.announce(http=serving.url, instance=instance)
         gc.collect()
         gc.freeze()  # modules and routes stay: large answers are built faster where collections do not walk them
         on_ready(serving)
@@ -229,12 +232,16 @@ class HttpThread:
         doors: Doors | None = None,
         telemetry: Telemetry | None = None,
         listener: socket.socket | None = None,
+        instance: str = "",
     ) -> None:
-        """Listens, unless it is handed a socket that does. Raises SettingError if the address is taken."""
+        """Listens, unless it is handed a socket that does. Raises SettingError if the address is taken.
+
+        `instance`: tells this server from all others, to whom asks with a token.
+        """
         self._socket = listener or listen(address)
         self.address = Address(address.host, self._socket.getsockname()[1])
         doors, telemetry = doors or open_doors(), telemetry or Telemetry()
-        app = make_api(engine, objects, __version__, grpc_address, doors, telemetry)
+        app = make_api(engine, objects, __version__, grpc_address, doors, telemetry, instance)
         outer = Ops(telemetry, Requests(app, telemetry), doors.admits)
         config = uvicorn.Config(outer, log_config=None, access_log=False, **_tls(doors.settings.tls))
         self._server = _Server(config, app.state.live)

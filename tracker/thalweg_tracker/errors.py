@@ -89,11 +89,16 @@ class EngineBusyError(EngineError):
 
 
 class EngineOwnedError(EngineError):
-    """The data folder belongs to another process. `http`: the address that it serves, if it told one."""
+    """The data folder belongs to another process.
 
-    def __init__(self, message: str, http: str | None = None) -> None:
+    `http`: the address that it serves, if it told one; `instance`: what that server says of itself to whom asks for
+    it with a token, and no other server does.
+    """
+
+    def __init__(self, message: str, http: str | None = None, instance: str | None = None) -> None:
         super().__init__(message)
         self.http = http
+        self.instance = instance
 
 
 class ObjectStoreError(TrackerError):

@@ -43,10 +43,11 @@ def make_api(
     grpc_address: str | None,
     doors: Doors,
     telemetry: Telemetry | None = None,
+    instance: str = "",
 ) -> FastAPI:
     """The application over one engine and the store of checkpoints, if there is one.
 
-    `grpc_address`: what senders are told; None where there is no ingest.
+    `grpc_address`: what senders are told; None where there is no ingest. `instance`: a word for this server alone.
     """
     backups = BackupJobs(engine)
     app = FastAPI(
@@ -60,7 +61,7 @@ def make_api(
     timed = TimedEngine(engine, telemetry.traces)
     hub = LiveHub(engine)
     telemetry.metrics.http.listeners.set_function(lambda: hub.listeners)
-    routers = [make_live_router(engine, hub), make_token_router(engine, doors), make_backup_router(backups)]
+    routers = [make_live_router(engine, hub), make_token_router(engine, doors, instance), make_backup_router(backups)]
     if isinstance(objects, FileStore):
         routers.append(make_object_router(objects))
     reach = Reach(objects, is_narrow=doors.settings.tokens, places=doors.settings.checkpoint_places)

@@ -77,7 +77,7 @@ class TokenList(BaseModel):
 
 
 class OwnToken(BaseModel):
-    """What the token that asks is good for."""
+    """What the token that asks is good for, and at which server."""
 
     required: bool = Field(description="whether the server asks for tokens; false: it looks at none")
     id: str
@@ -88,6 +88,7 @@ class OwnToken(BaseModel):
     limits: dict[str, float] = Field(
         description="its own, or else the server's, which hold for each project besides; 0: there is none"
     )
+    instance: str = Field(description="random, of the server process; `owner.json` in its data folder has it too")
 
 
 class AuditLine(BaseModel):
@@ -108,8 +109,11 @@ class AuditPage(BaseModel):
     entries: list[AuditLine]
 
 
-def make_token_router(engine: Engine, doors: Doors) -> APIRouter:
-    """The routes over one engine. What is made or revoked is known to the gate of `doors` at once."""
+def make_token_router(engine: Engine, doors: Doors, instance: str) -> APIRouter:
+    """The routes over one engine. What is made or revoked is known to the gate of `doors` at once.
+
+    `instance`: a word for this server alone.
+    """
     router = APIRouter(prefix="/api/v1", responses=RESPONSES)
     gate = doors.gate
 
@@ -125,6 +129,7 @@ def make_token_router(engine: Engine, doors: Doors) -> APIRouter:
             name=grant.name,
             expires_at=None if grant.expires_us is None else _moment(grant.expires_us),
             limits=doors.limiter.limits(grant),
+            instance=instance,
         )
 
     @router.post("/tokens", status_code=201)

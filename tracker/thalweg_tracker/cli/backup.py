@@ -62,7 +62,7 @@ def backup(to: str, data: str | None, store: str | None, as_json: bool) -> None:
         except EngineOwnedError as error:
             if not error.http:
                 raise
-            result = _ask(Owner(error.http, os.environ), where, tell)
+            result = _ask(Owner(error.http, error.instance, os.environ), where, tell)
     took_s = time.monotonic() - begun_s
     if as_json:
         click.echo(json.dumps({"to": where, **result, "seconds": round(took_s, 3)}))
@@ -136,8 +136,8 @@ def _told(made: Manifest) -> dict[str, Any]:
 
 def _ask(owner: Owner, to: str, tell: Callable[[Progress], None]) -> dict[str, Any]:
     """The same, made by the server that owns the folder."""
-    print(f"The server at {owner} makes the backup.", file=sys.stderr)
     state = owner.ask("POST", "/admin/backups", {"to": to})
+    print(f"The server at {owner} makes the backup.", file=sys.stderr)
     while state["state"] == "running":
         time.sleep(_POLL_S)
         state = owner.ask("GET", "/admin/backups/last")

@@ -194,6 +194,7 @@ def _take_ownership(data_dir: Path) -> int:
             + (f" and serves {owner['http']}" if owner.get("http") else "")
             + ". Stop that process first, or choose another folder with --data.",
             http=owner.get("http"),
+            instance=owner.get("instance"),
         ) from None
     except OSError as error:
         raise EngineError(f"cannot open the data folder {data_dir}: {error.strerror}") from error
