@@ -31,12 +31,12 @@ def health_document(found: LocatedRun, now: datetime) -> dict[str, Any]:
 
 
 def _writer(writer: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """`silent_s`: since its last word; null where there was none, or it said that it ended."""
+    """`last_seen_ago_s`: since its last word, null where there was none. `silent_s`: the same, null once it ended."""
     seen = writer["last_seen_at"]
-    is_over = writer["outcome"] is not None
-    silent_s = None if is_over or not seen else max(0.0, (now - formats.parse_time(seen)).total_seconds())
+    ago_s = max(0.0, (now - formats.parse_time(seen)).total_seconds()) if seen else None
+    ages = {"last_seen_ago_s": ago_s, "silent_s": None if writer["outcome"] is not None else ago_s}
     kept = ("writer", "rank", "primary", "host", "pid", "started_at", "last_seen_at", "ended_at", "outcome")
-    return {key: writer[key] for key in kept} | {"silent_s": silent_s} | _tally(writer["counters"])
+    return {key: writer[key] for key in kept} | ages | _tally(writer["counters"])
 
 
 def _tally(counters: Mapping[str, int]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _told(losses: Mapping[str, int]) -> str:
 
 def _print_writers(writers: Sequence[Mapping[str, Any]]) -> None:
     click.echo(click.style("\nWriters", bold=True))
-    columns = ("rank", "kind", "host", "state", "accepted", "on their way", "last seen", "silent for", "losses")
+    columns = ("rank", "kind", "host", "state", "accepted", "on their way", "last seen", "", "losses")
     rows = [
         (
             str(one["rank"]),
@@ -83,9 +83,9 @@ def _print_writers(writers: Sequence[Mapping[str, Any]]) -> None:
             f"{one['accepted']:,}",
             f"{one['waiting']:,}",
             formats.local_time(one["last_seen_at"]),
-            "" if one["silent_s"] is None else formats.seconds(one["silent_s"]),
+            "" if one["last_seen_ago_s"] is None else f"{formats.seconds(one['last_seen_ago_s'])} ago",
             "; ".join(f"{group}: {_told(one[group])}" for group in _GROUPS if one[group]),
         )
         for one in writers
     ]
-    output.print_table(columns, rows, right=("rank", "accepted", "on their way", "silent for"))
+    output.print_table(columns, rows, right=("rank", "accepted", "on their way", ""))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 
 from tests.unit.sdk.cli.canned_server import CannedRun, CannedServer
 from tests.unit.sdk.cli.conftest import Command
+from thalweg.cli.health import health_document, print_health
+from thalweg.cli.locate import LocatedRun
 
 COUNTERS = {
     "logged": 1000,
@@ -57,6 +61,30 @@ def test_for_people(run: CannedRun, canned: CannedServer, thalweg: Command) -> N
     text = " ".join(row)
     assert text.endswith("rejected: 10 name, 50 step; dropped: 7 spool_full; damaged: 2 missing")
     assert not [asked for asked in canned.asked if "/metrics" in asked], "nothing else is asked for"
+
+
+def test_how_long_ago_each_writer_was_heard_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that ended too, which nobody calls silent. A clock behind the server's makes it no less than 0."""
+    seen = {"rank": 0, "last_seen_at": "2026-01-02T05:00:00Z"}
+    ended, lives, never, ahead = (
+        CannedRun("r1", writer=fields).document()["health"]["writers"][0]
+        for fields in (
+            seen,
+            seen | {"rank": 1, "outcome": None},
+            {"rank": 2, "outcome": None, "last_seen_at": None},
+            {"rank": 3, "outcome": None, "last_seen_at": "2026-01-02T05:01:06Z"},
+        )
+    )
+    health = {"counters": {}, "writers": [ended, lives, never, ahead]}
+    found = LocatedRun("p", "r1", CannedRun("r1", fields={"health": health}).document())
+    now = datetime(2026, 1, 2, 5, 1, 5, tzinfo=timezone.utc)
+    told = [(one["last_seen_ago_s"], one["silent_s"]) for one in health_document(found, now)["writers"]]
+    assert told == [(65.0, None), (65.0, 65.0), (None, None), (0.0, 0.0)]
+    print_health(found, now)
+    rows = [line for line in capsys.readouterr().out.splitlines() if " gpu1 " in line]
+    assert [row.endswith("  1m 05s ago") for row in rows] == [True, True, False, False]
+    assert "ago" not in rows[2]
+    assert rows[3].endswith("  0s ago")
 
 
 def test_a_run_that_nobody_has_written_to(canned: CannedServer, thalweg: Command) -> None:
