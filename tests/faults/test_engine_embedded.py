@@ -78,6 +78,20 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
         EmbeddedEngine(file)
 
 
+def test_a_folder_that_chdb_cannot_name(tmp_path: Path) -> None:
+    """A path with a question mark is refused, and nothing is made elsewhere: chDB takes what follows as settings."""
+    with pytest.raises(EngineError, match="question mark"):
+        EmbeddedEngine(tmp_path / "which?" / "data")
+    assert not list(tmp_path.iterdir())
+
+
+def test_merges_yield(engine: EmbeddedEngine) -> None:
+    """The engine takes the setting by which merges leave the processor to inserts and queries."""
+    asked = "SELECT value, changed FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'"
+    [found] = engine.query(asked).to_pylist()
+    assert int(found["value"]) > 0 and found["changed"]
+
+
 def test_the_folder_is_private(engine: EmbeddedEngine, data_dir: Path) -> None:
     """A folder that the engine makes is for its user only."""
     assert data_dir.stat().st_mode & 0o077 == 0
