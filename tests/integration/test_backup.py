@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from tests.support import archive, wire
@@ -213,3 +215,38 @@ def test_one_backup_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert (jobs.last().state, jobs.last().error) == ("failed", "the server stopped before the backup was whole")
         with open_place("FROM", "s3://care/three", environ) as place:
             assert place.size_bytes("manifest.json") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_backup_is_called_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The server ends it at its next step: what it leaves is no backup, and another one can begin."""
+    data = str(tmp_path / "data")
+    with bucket(monkeypatch) as (s3, environ):
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        with running_server(tmp_path / "data") as server:
+            with wire.writing(server.grpc, wire.hello("r")) as stream:
+                stream.commit(wire.batch(1, ["loss"], [1.0], [[1.0]]))
+            backups = f"{server.url}/api/v1/admin/backups"
+            s3.hold()
+            line = [sys.executable, "-m", "thalweg.cli.main", "backup", "s3://care/one", "--data", data, "--json"]
+            with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                wait_until(lambda: httpx.get(f"{backups}/last").json().get("state") == "running")
+                process.send_signal(number)
+                wait_until(lambda: "the backup to s3://care/one is called off" in server.log.read_text())
+                assert httpx.get(f"{backups}/last").json()["state"] == "running", "it has not come to its next step"
+                s3.release()
+                out, error = process.communicate(timeout=60)
+            assert (process.returncode, out) == (128 + number, ""), error
+            assert error.endswith("was called off. What may be at s3://care/one is no backup: remove it.\n")
+            last = httpx.get(f"{backups}/last").json()
+            assert (last["state"], last["result"], last["error"]) == ("cancelled", None, "the backup was called off")
+            assert httpx.delete(f"{backups}/{last['id']}").json() == last
+            assert httpx.delete(f"{backups}/last").status_code == 404
+            assert told(command("backup", "s3://care/two", "--data", data, "--json"))["points"] == 1
+        done = command("restore_database", "s3://care/one", "--data", str(tmp_path / "restored"))
+        assert done.returncode == 1
+        assert "cannot read a backup at s3://care/one" in done.stderr
+        assert "The backup is whole" in command("restore_database", "s3://care/two", "--check").stdout

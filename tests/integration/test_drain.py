@@ -27,9 +27,9 @@ SLACK_S = 20.0
 """For a machine that is busy."""
 
 
-def fill(server: ServerProcess) -> None:
-    """A run with one long series."""
-    with wire.writing(server.grpc, wire.hello("long", 99)) as stream:
+def fill(grpc: str) -> None:
+    """A run with one long series, over the ingest there."""
+    with wire.writing(grpc, wire.hello("long", 99)) as stream:
         for number in range(POINTS // 40_000):
             steps = [float(step) for step in range(number * 40_000, (number + 1) * 40_000)]
             times = [wire.START_US + int(step) for step in steps]
@@ -39,10 +39,10 @@ def fill(server: ServerProcess) -> None:
 
 
 @contextmanager
-def untaken_answer(server: ServerProcess) -> Iterator[socket.socket]:
-    """A client that asks for a large answer, and takes only its begin."""
+def untaken_answer(url: str) -> Iterator[socket.socket]:
+    """A client that asks the API there for a large answer, and takes only its begin."""
     body = json.dumps({"runs": ["long"], "metrics": ["loss"], "points": None}).encode()
-    address = urlsplit(server.url)
+    address = urlsplit(url)
     assert address.hostname is not None
     with socket.create_connection((address.hostname, address.port or 80)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -73,8 +73,8 @@ def test_nobody_holds_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Neither a stream that never ends and takes no ack, nor an answer that is not taken."""
     monkeypatch.setenv("THALWEG_DRAIN_S", "3")
     server = ServerProcess(tmp_path / "data")
-    fill(server)
-    with untaken_answer(server), wire.writing(server.grpc, wire.hello("quiet", 1)) as stream:
+    fill(server.grpc)
+    with untaken_answer(server.url), wire.writing(server.grpc, wire.hello("quiet", 1)) as stream:
         stream.commit(wire.batch(1, ["loss"], [1.0], [[1.0]]))
         begun_s = time.monotonic()
         status = server.stop()
@@ -88,8 +88,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     """Whatever the deadline is."""
     monkeypatch.setenv("THALWEG_DRAIN_S", "3000")
     server = ServerProcess(tmp_path / "data")
-    fill(server)
-    with untaken_answer(server):
+    fill(server.grpc)
+    with untaken_answer(server.url):
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "taking in what is under way" in server.log.read_text())
         server.process.send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,7 @@ def test_an_id_of_nobody(tracker: Tracker) -> None:
 def test_as_many_listeners_as_there_may_be(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is told to come back; when one has gone there is room."""
     monkeypatch.setattr(limits, "LIVE_LISTENERS_MAX", 2)
+    monkeypatch.setattr(limits, "LIVE_LISTENERS_PER_PROJECT", 2)
     log(tracker, "r", [0], 0)
     with listening(tracker.http, runs="r"):
         with listening(tracker.http, runs="r"):
@@ -293,14 +294,41 @@ def test_as_many_listeners_as_there_may_be(tracker: Tracker, monkeypatch: pytest
         wait_until(lambda: is_let_in(tracker.http))
 
 
+def test_a_project_leaves_places_to_others(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask at once, its part and no more of them are let in, and another project finds room."""
+    monkeypatch.setattr(limits, "LIVE_LISTENERS_MAX", 4)
+    monkeypatch.setattr(limits, "LIVE_LISTENERS_PER_PROJECT", 2)
+    log(tracker, "r", [0], 0)
+    tracker.take(wire.hello("r", writer=2, project="q"), wire.batch(1, events=[wire.started()]))
+    with ExitStack() as opened:
+        connections = [
+            opened.enter_context(open_stream(tracker.http, "/api/v1/projects/p/live?runs=r")) for _ in "12345678"
+        ]
+        heads = [connection.recv(12) for connection in connections]
+        assert sorted(heads) == [b"HTTP/1.1 200"] * 2 + [b"HTTP/1.1 503"] * 6
+        answer = tracker.http.get("/projects/p/live", params={"runs": "r"})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "project 'p' has 2 open streams, its most of the 4 of this server"
+        assert is_let_in(tracker.http, "q")
+
+
+def test_a_stream_that_cannot_begin_takes_no_place(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for what is not there keeps nobody out."""
+    monkeypatch.setattr(limits, "LIVE_LISTENERS_PER_PROJECT", 1)
+    log(tracker, "r", [0], 0)
+    for _ in range(3):
+        assert tracker.http.get("/projects/p/live", params={"runs": "absent"}).status_code == 404
+    assert is_let_in(tracker.http)
+
+
 # -- slow ones, and the end
 
 
-def is_let_in(http: httpx.Client) -> bool:
+def is_let_in(http: httpx.Client, project: str = "p") -> bool:
     """Whether there is room for one listener more, who goes again."""
     with (
         httpx.Client(base_url=http.base_url) as client,
-        client.stream("GET", "/projects/p/live", params={"runs": "r"}) as answer,
+        client.stream("GET", f"/projects/{project}/live", params={"runs": "r"}) as answer,
     ):
         return answer.status_code == 200
 
@@ -317,7 +345,7 @@ def open_stream(http: httpx.Client, target: str) -> socket.socket:
 def test_a_listener_that_takes_nothing_is_dropped(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told so when it reads again, and its stream ends; meanwhile others hear and ask as ever."""
     monkeypatch.setattr(limits, "LIVE_STALL_S", 0.5)
-    monkeypatch.setattr(limits, "LIVE_LISTENERS_MAX", 2)
+    monkeypatch.setattr(limits, "LIVE_LISTENERS_PER_PROJECT", 2)
     log(tracker, "r", [float(step) for step in range(400_000)], 0)
     asked = "/api/v1/projects/p/live?runs=r&metrics=loss"
     with (

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.integration.test_drain import fill, untaken_answer
 from tests.support import training
 from tests.support.clickhouse_server import RunningServer
 from tests.support.roles import COMMAND, Role, migrated, role
@@ -89,6 +90,36 @@ def test_workers_end_with_their_parent(clickhouse: RunningServer, tmp_path: Path
         process.kill()
     gone, alive = psutil.wait_procs(workers, timeout=60)
     assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_all_at_once(clickhouse: RunningServer, tmp_path: Path, number: signal.Signals) -> None:
+    """The first one has them drain, for as long as somebody has an answer to take: also where it is Ctrl-C."""
+    store = store_of(clickhouse, f"second_{number.name}")
+    with role(tmp_path / "ingest.log", "ingest", "--grpc=127.0.0.1:0", store=store) as ingest:
+        fill(ingest.ready["grpc"])
+    log = tmp_path / "api.log"
+    command = [*COMMAND, "api", "--http=127.0.0.1:0", "--workers=2", "--drain-s=3000", "--json"]
+    environment = {**os.environ, "THALWEG_STORE": store}
+    with (
+        log.open("ab") as stderr,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        workers = [psutil.Process(pid) for pid in ready["workers"]]
+        signals = os.killpg if number == signal.SIGINT else os.kill  # a terminal sends Ctrl-C to a whole group
+        with untaken_answer(ready["http"]):
+            signals(process.pid, number)
+            wait_until(lambda: sum(one.is_running() for one in workers) == 1)
+            assert "second signal" not in log.read_text()
+            signals(process.pid, number)
+            assert process.wait(60) == 128 + number
+    assert not any(one.is_running() for one in workers)
+    assert log.read_text().count("a second signal: 1 workers end at once") == 1
+    assert log.read_text().count("ended by a second signal, before all was drained") == 1
 
 
 @pytest.mark.parametrize("name", ["ingest", "api"])

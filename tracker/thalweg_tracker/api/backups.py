@@ -34,6 +34,7 @@ class BackupResult(BaseModel):
 class Backup(BaseModel):
     """A backup, under way or ended. Rows are of all tables."""
 
+    id: str
     to: str
     state: State
     started_at: datetime
@@ -58,11 +59,17 @@ def make_backup_router(jobs: BackupJobs) -> APIRouter:
         """The backup that is under way, or the last one that this server process made."""
         return _backup(jobs.last())
 
+    @router.delete("/{backup_id}", status_code=202)
+    def cancel(backup_id: str) -> Backup:
+        """Calls a backup off: it ends at its next step, as `last` tells, and is none. One that has ended stays."""
+        return _backup(jobs.cancel(backup_id))
+
     return router
 
 
 def _backup(state: BackupState) -> Backup:
     return Backup(
+        id=state.id,
         to=state.to,
         state=state.state,
         started_at=_moment(state.started_us),

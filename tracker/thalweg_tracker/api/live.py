@@ -9,11 +9,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from thalweg_tracker.api.errors import RESPONSES, busy_answer
 from thalweg_tracker.api.live_events import EVENT_STREAM, dropped_event
-from thalweg_tracker.api.live_hub import Listener, LiveHub
+from thalweg_tracker.api.live_hub import Listener, LiveHub, Place
 from thalweg_tracker.api.models import MetricName, RunId
 from thalweg_tracker.api.parameters import ProjectName
 from thalweg_tracker.engine.contract import Engine
@@ -56,12 +56,6 @@ def make_live_router(engine: Engine, hub: LiveHub) -> APIRouter:
             raise RejectedError(
                 "too_many_series", f"{asked} series asked for; at most {limits.LIVE_SERIES_MAX} in one stream"
             )
-        if hub.is_full:
-            return busy_answer(
-                "too_many_listeners",
-                f"this server has {limits.LIVE_LISTENERS_MAX} open streams, its most",
-                "Close some, or ask for several runs in one stream.",
-            )
         marks = None if from_now else Marks()
         if after_time is not None:
             marks = Marks(after_time)
@@ -72,7 +66,15 @@ def make_live_router(engine: Engine, hub: LiveHub) -> APIRouter:
             views = find_views(engine, project, [RunRef(run_id) for run_id in run_ids])
             return Listener(hub.answers, views, names, marks)
 
-        return EventStream(hub, await asyncio.to_thread(begin))
+        if refusal := hub.refusal(project):
+            return busy_answer("too_many_listeners", refusal, "Close some, or ask for several runs in one stream.")
+        place = hub.take_place(project)
+        try:
+            listener = await asyncio.to_thread(begin)
+        except BaseException:
+            hub.give_back(place)
+            raise
+        return EventStream(hub, listener, place)
 
     return router
 
@@ -80,18 +82,28 @@ def make_live_router(engine: Engine, hub: LiveHub) -> APIRouter:
 class EventStream(StreamingResponse):
     """The events of a listener. One that takes none for LIVE_STALL_S is dropped, and told so when it takes again."""
 
-    def __init__(self, hub: LiveHub, listener: Listener) -> None:
+    def __init__(self, hub: LiveHub, listener: Listener, place: Place) -> None:
+        """It gives the place back."""
         self._hub = hub
         self._listener = listener
+        self._place = place
         super().__init__(self._events(), media_type=EVENT_STREAM, headers=_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Starlette."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
     async def _events(self) -> AsyncGenerator[bytes, None]:
         self._hub.add(self._listener)
-        try:
-            async for event in self._listener.events(self._hub.stopped):
-                yield event
-        finally:
-            self._hub.remove(self._listener)
+        async for event in self._listener.events(self._hub.stopped):
+            yield event
+
+    def _leave(self) -> None:
+        self._hub.remove(self._listener)
+        self._hub.give_back(self._place)
 
     async def stream_response(self, send: Send) -> None:
         """Sends the events; a send waits while the client's buffers are full."""
@@ -112,7 +124,7 @@ class EventStream(StreamingResponse):
             if await self._is_taken(sending, limits.LIVE_STALL_S):
                 return True
             log.warning("dropped a listener that took nothing for %g s", limits.LIVE_STALL_S)
-            self._hub.remove(self._listener)
+            self._leave()
             if await self._is_taken(sending, limits.LIVE_FAREWELL_S):
                 reason = f"no event was taken for {limits.LIVE_STALL_S:g} s; come back with Last-Event-ID"
                 await send(_body(dropped_event(reason), more=False))

@@ -154,6 +154,13 @@ def _watched_of(views: Sequence[RunView]) -> dict[int, Watched]:
     return {view.key: watched(view) for view in views}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """The place of one listener, from before its series are looked up until it has gone."""
+
+    project: str
+
+
 class LiveHub:
     """The listeners of one process."""
 
@@ -162,6 +169,7 @@ class LiveHub:
         self.answers = Answers(engine)
         self.stopped = asyncio.Event()
         self._listeners: set[Listener] = set()
+        self._places: set[Place] = set()
         self._task: asyncio.Task[None] | None = None
         self._signals: dict[int, Signal] = {}
         self._states_due_s = self._moved_at_s = 0.0
@@ -171,10 +179,25 @@ class LiveHub:
         """How many there are. May be asked from any thread."""
         return len(self._listeners)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes no more listeners."""
-        return len(self._listeners) >= limits.LIVE_LISTENERS_MAX
+    def refusal(self, project: str) -> str:
+        """Why it has no place for one listener more of a project; empty: it has."""
+        if sum(place.project == project for place in self._places) >= limits.LIVE_LISTENERS_PER_PROJECT:
+            most = f"{limits.LIVE_LISTENERS_PER_PROJECT} open streams"
+            return f"project {project!r} has {most}, its most of the {limits.LIVE_LISTENERS_MAX} of this server"
+        if len(self._places) >= limits.LIVE_LISTENERS_MAX:
+            return f"this server has {limits.LIVE_LISTENERS_MAX} open streams, its most"
+        return ""
+
+    def take_place(self, project: str) -> Place:
+        """A place, where there is no refusal."""
+        assert not self.refusal(project), project
+        place = Place(project)
+        self._places.add(place)
+        return place
+
+    def give_back(self, place: Place) -> None:
+        """Another listener may have it. A place that was given back before stays so."""
+        self._places.discard(place)
 
     def add(self, listener: Listener) -> None:
         """Begins to look for it."""

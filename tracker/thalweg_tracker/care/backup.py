@@ -94,6 +94,8 @@ def take_backup(
                     writing.write(table)
             writing.write_from(points)
         contents = writing.contents()
+    if is_stopped():
+        raise StoppedError
     manifest = Manifest(__version__, now_us, had, tuple(contents[name] for name in tables))
     place.put(manifests.NAME, manifests.to_json(manifest))
     return manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from thalweg_tracker.errors import NotFoundError, RejectedError, TrackerError
 
 log = logging.getLogger(__name__)
 
-State = Literal["running", "done", "failed"]
+State = Literal["running", "done", "failed", "cancelled"]
 _NOTHING: Final = Progress("", 0, 0)
 
 
@@ -26,6 +27,7 @@ _NOTHING: Final = Progress("", 0, 0)
 class BackupState:
     """What became of a backup so far."""
 
+    id: str
     to: str
     state: State
     started_us: int
@@ -44,6 +46,7 @@ class BackupJobs:
         self._last: BackupState | None = None
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._is_cancelled = False
 
     def start(self, to: str) -> BackupState:
         """Begins one. Raises RejectedError while another goes on, or where `to` is no absolute path and no bucket."""
@@ -56,8 +59,8 @@ class BackupJobs:
                 raise RejectedError(
                     "backup_running", f"a backup to {self._last.to} is under way", "Begin another when it has ended."
                 )
-            self._stopped = threading.Event()
-            state = self._last = BackupState(to, "running", time.time_ns() // 1000)
+            self._stopped, self._is_cancelled = threading.Event(), False
+            state = self._last = BackupState(secrets.token_hex(8), to, "running", time.time_ns() // 1000)
             self._thread = threading.Thread(target=self._run, args=(state,), name="backup")
             self._thread.start()
         return state
@@ -67,6 +70,21 @@ class BackupJobs:
         if self._last is None:
             raise NotFoundError("no_backup", "this server process was not asked for a backup yet")
         return self._last
+
+    def cancel(self, backup_id: str) -> BackupState:
+        """Calls a backup off: it ends at its next step, and leaves no manifest. One that has ended stays what it is.
+
+        Raises NotFoundError for one that is neither under way nor the last one of this process.
+        """
+        with self._lock:
+            found = self._last
+            if found is None or found.id != backup_id:
+                raise NotFoundError("no_backup", f"this server process makes no backup {backup_id[:64]!r}")
+            if found.state == "running":
+                log.info("the backup to %s is called off", found.to)
+                self._is_cancelled = True
+                self._stopped.set()
+        return found
 
     def stop(self) -> None:
         """Calls off the one that is under way, and waits for that."""
@@ -84,7 +102,11 @@ class BackupJobs:
             self._last = replace(self.last(), state="done", manifest=made)
             log.info("backed up %d rows to %s", made.rows, begun.to)
         except StoppedError:
-            self._last = replace(self.last(), state="failed", error="the server stopped before the backup was whole")
+            if self._is_cancelled:
+                self._last = replace(self.last(), state="cancelled", error="the backup was called off")
+            else:
+                stopped = "the server stopped before the backup was whole"
+                self._last = replace(self.last(), state="failed", error=stopped)
         except TrackerError as error:
             log.warning("the backup to %s failed: %s", begun.to, error)
             self._last = replace(self.last(), state="failed", error=str(error))

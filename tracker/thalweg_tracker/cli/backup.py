@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -44,8 +46,8 @@ def backup(to: str, data: str | None, store: str | None, as_json: bool) -> None:
     """Back up a whole database to TO: a folder that is not there yet, or s3://bucket/prefix.
 
     Ingest and queries go on meanwhile. Where a server has the folder, that server makes the backup; the command shows
-    how far it is, and sends THALWEG_TOKEN. How S3 is reached, the variables THALWEG_S3_* say, to the server if it
-    makes the backup.
+    how far it is, sends THALWEG_TOKEN, and calls the backup off on Ctrl-C or SIGTERM. How S3 is reached, the variables
+    THALWEG_S3_* say, to the server if it makes the backup.
 
     \b
     Example: thalweg backup /backups/2026-11-30
@@ -135,17 +137,49 @@ def _told(made: Manifest) -> dict[str, Any]:
 
 
 def _ask(owner: Owner, to: str, tell: Callable[[Progress], None]) -> dict[str, Any]:
-    """The same, made by the server that owns the folder."""
-    state = owner.ask("POST", "/admin/backups", {"to": to})
-    print(f"The server at {owner} makes the backup.", file=sys.stderr)
-    while state["state"] == "running":
-        time.sleep(_POLL_S)
-        state = owner.ask("GET", "/admin/backups/last")
-        tell(Progress(state["stage"], state["rows_done"], state["rows_total"]))
-    if state["state"] == "failed" or state["to"] != to:
-        raise OwnerError(state["error"] or f"the server made another backup meanwhile, to {state['to']}")
+    """The same, made by the server that owns the folder. Raises SystemExit after a signal, when it is called off."""
+    with _signals() as signals:
+        begun = state = owner.ask("POST", "/admin/backups", {"to": to})
+        print(f"The server at {owner} makes the backup.", file=sys.stderr)
+        is_called_off = False
+        while state["state"] == "running" and state["id"] == begun["id"]:
+            if signals and not is_called_off:
+                print("Calling it off. Once more, and this command ends without waiting for that.", file=sys.stderr)
+                owner.ask("DELETE", f"/admin/backups/{begun['id']}")
+                is_called_off = True
+            time.sleep(_POLL_S)
+            state = owner.ask("GET", "/admin/backups/last")
+            tell(Progress(state["stage"], state["rows_done"], state["rows_total"]))
+    if state["id"] != begun["id"]:
+        raise OwnerError(f"the server made another backup meanwhile, to {state['to']}")
+    if is_called_off and state["state"] != "failed":
+        became = f"was called off. What may be at {to} is no backup: remove it."
+        if state["state"] == "done":
+            became = "was whole before it could be called off."
+        print(f"The backup {became}", file=sys.stderr)
+        sys.exit(128 + signals[0])
+    if state["state"] != "done":
+        raise OwnerError(state["error"])
     result: dict[str, Any] = state["result"]
     return result
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Takes SIGINT and SIGTERM down as they come, in place of what they do. A second one ends the command at once."""
+    came: list[int] = []
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if came:
+            sys.exit(128 + number)
+        came.append(number)
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -5,6 +5,9 @@ listens with SO_REUSEPORT, so that the kernel deals connections out; for HTTP a 
 of them, so that a connection which one did not take another does. A worker that ends by itself is started again after
 a delay that grows while it keeps failing. A worker whose parent is gone, however it ended, drains and ends.
 
+The first SIGTERM or SIGINT to the parent has all drain, a second one ends all at once, as it does a server of one
+process. Workers have process groups of their own: Ctrl-C reaches the parent alone, and is told to each of them once.
+
 Workers are fresh interpreters: neither gRPC nor ClickHouse's client survives a fork. Settings, which hold a password,
 reach them through a pipe and never stand in their command lines.
 """
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 
 KILL_AFTER_DRAIN_S: Final = 20
 """A worker that has not ended so long after its drain should have is killed."""
+KILL_AFTER_CUT_S: Final = 5
+"""The same after a second signal, which it may not have noticed: it came at once after the first one, or it hangs."""
 STEADY_AFTER_S: Final = 60.0
 """A worker that served for so long is started again at once, as if it had never failed."""
 _SPAWN: Final = multiprocessing.get_context("spawn")
@@ -50,7 +55,7 @@ def run_workers(
     """Serves with so many workers until SIGTERM or SIGINT, then drains. `on_ready`: told once all are ready.
 
     Raises SettingError for an address that is taken, and TrackerError where a worker fails before all were ready; it
-    has said why on standard error.
+    has said why on standard error. SystemExit after a second signal.
     """
     wakes, wake = socket.socketpair()
     wake.setblocking(False)
@@ -60,19 +65,22 @@ def run_workers(
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     fd_before = signal.set_wakeup_fd(wake.fileno())
+    cut_by = 0
     try:
         with _held(settings) as address:
             workers = Workers(address, count, prepare, wakes, orders)
             try:
                 workers.run(on_ready)
             finally:
-                workers.stop()
+                cut_by = workers.stop()
     finally:
         signal.set_wakeup_fd(fd_before)
         for number, handler in before.items():
             signal.signal(number, handler)
         wakes.close()
         wake.close()
+    if cut_by:
+        sys.exit(128 + cut_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,22 +242,39 @@ class Workers:
             if worker.words in found and worker.hear() and worker.process is not None:
                 log.info("worker %d is ready (process %d)", worker.number, worker.process.pid)
 
-    def stop(self) -> None:
-        """Tells all to drain, and waits until they have ended."""
-        running = [worker.process for worker in self._workers if worker.process is not None]
-        for process in running:
+    def stop(self) -> int:
+        """Tells all to drain, and waits until they have ended. Returns the signal that cut this short; 0: none did."""
+        cut_by = 0
+        for process in self._running():
             process.terminate()
-        within_s = self._held.settings.drain_s + KILL_AFTER_DRAIN_S
-        ends_s = time.monotonic() + within_s
-        for process in running:
-            process.join(max(0.0, ends_s - time.monotonic()))
-            if process.is_alive():
-                log.error("process %s did not end within %.0f s, and is killed", process.pid, within_s)
-                process.kill()
-                process.join()
+        ends_s = time.monotonic() + self._held.settings.drain_s + KILL_AFTER_DRAIN_S
+        while running := self._running():
+            if len(self._orders) > 1 and not cut_by:
+                cut_by = self._orders[1]
+                log.warning("a second signal: %d workers end at once", len(running))
+                for process in running:
+                    _send(process, cut_by)
+                ends_s = min(ends_s, time.monotonic() + KILL_AFTER_CUT_S)
+            left_s = ends_s - time.monotonic()
+            if left_s <= 0:
+                break
+            if self._wakes in wait([self._wakes, *(process.sentinel for process in running)], left_s):
+                self._wakes.recv(4096)
+        for process in self._running():
+            log.error("process %s did not end in time, and is killed", process.pid)
+            process.kill()
         for worker in self._workers:
             if worker.process is not None:
                 worker.bury(0.0, self._random)
+        return cut_by
+
+    def _running(self) -> list[BaseProcess]:
+        return [worker.process for worker in self._workers if worker.process and worker.process.is_alive()]
+
+
+def _send(process: BaseProcess, number: int) -> None:
+    assert process.pid is not None  # it was started, and keeps its id until it is buried
+    os.kill(process.pid, number)
 
 
 def _how(code: int) -> str:
@@ -258,6 +283,7 @@ def _how(code: int) -> str:
 
 def _work(settings: ServerSettings, shared: Shared, prepare: Prepare, told: Connection, alive: Connection) -> None:
     """A worker, from its begin to its end."""
+    os.setpgrp()  # else Ctrl-C would come twice, from the terminal and from the parent, and a second one ends a drain
     prepare()
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True, name="parent").start()
 

@@ -65,6 +65,8 @@ COMPRESS_FROM_BYTES: Final = 4096
 
 LIVE_LISTENERS_MAX: Final = 200
 """Open event streams of one process."""
+LIVE_LISTENERS_PER_PROJECT: Final = LIVE_LISTENERS_MAX // 2
+"""Of these, what those of one project may take."""
 LIVE_RUNS_MAX: Final = 200
 LIVE_SERIES_MAX: Final = 2000
 """Runs, and runs times metrics, of one event stream."""

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
+from weakref import WeakValueDictionary
 
 from thalweg_tracker.errors import NotFoundError, RejectedError
 from thalweg_tracker.model.settings import FileObjects
@@ -45,6 +46,8 @@ UPLOAD_KEPT_S: Final = 7 * 24 * 3600
 SWEEP_EVERY_S: Final = 3600
 PARTS_AT_ONCE: Final = 16
 """Parts held in memory; further ones wait unread."""
+PARTS_PER_PROJECT: Final = PARTS_AT_ONCE // 2
+"""Of these, what one project may take, however slowly its parts come. There are as many threads to write them."""
 PART_TIMEOUT_S: Final = 300
 """A part that takes longer to arrive gives its place up."""
 THREADS: Final = 8
@@ -63,6 +66,7 @@ class FileStore:
         self._swept_s = 0.0
         self._locks = [threading.Lock() for _ in range(64)]  # of uploads, by their ids
         self._places = asyncio.Semaphore(PARTS_AT_ONCE)
+        self._of_project: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # that have parts
         self._threads = ThreadPoolExecutor(THREADS, "objects")  # a slow disk delays nothing else
 
     @property
@@ -173,13 +177,17 @@ class FileStore:
         """
         uri = await self._in_thread(self._uri_of, upload_id)
         check_signature(self._key, "PUT", (uri, upload_id, str(number)), expires_s, given, self._clock())
-        async with self._places:
+        async with self._places_of(self._tree.first_level(uri)), self._places:
             try:
                 content = await asyncio.wait_for(_read(body, number), PART_TIMEOUT_S)
             except asyncio.TimeoutError as error:
                 slow = f"part {number} did not arrive within {PART_TIMEOUT_S} s"
                 raise RejectedError("part_too_slow", slow, "Send it again.") from error
             return await self._in_thread(self._put, uri, upload_id, number, md5, content)
+
+    def _places_of(self, project: str) -> asyncio.Semaphore:
+        """Its own places. A part waits for one of these first, so that no more of a project wait for the store's."""
+        return self._of_project.setdefault(project, asyncio.Semaphore(PARTS_PER_PROJECT))
 
     def _uri_of(self, upload_id: str) -> str:
         with self._upload(upload_id) as draft:

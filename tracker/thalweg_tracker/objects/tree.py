@@ -64,6 +64,10 @@ class Tree:
             raise RejectedError("not_covered", f"{uri[:200]!r} is no object of {where}", "Take the URI that was given.")
         return path
 
+    def first_level(self, uri: str) -> str:
+        """The first level of the name of an object. Pure. Raises RejectedError "not_covered"."""
+        return self.object_path(uri).removeprefix(f"{self.root}/").partition("/")[0]
+
     def head(self, uri: str) -> ObjectInfo | None:
         """See contract."""
         with self._looking(uri) as path:

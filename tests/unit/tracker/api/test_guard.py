@@ -12,6 +12,7 @@ from thalweg_tracker.engine.contract import Engine
 ROLES = """
 POST   /api/v1/admin/backups                                                   admin
 GET    /api/v1/admin/backups/last                                              admin
+DELETE /api/v1/admin/backups/{backup_id}                                       admin
 GET    /api/v1/admin/projects/{project}/retention                              admin
 PUT    /api/v1/admin/projects/{project}/retention                              admin
 GET    /api/v1/audit                                                           admin

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
@@ -17,7 +18,7 @@ from thalweg_tracker.errors import NotFoundError, RejectedError
 from thalweg_tracker.model.settings import FileObjects
 from thalweg_tracker.objects.contract import URL_LIFETIME_S
 from thalweg_tracker.objects.drafts import PART_BYTES
-from thalweg_tracker.objects.files import UPLOAD_KEPT_S
+from thalweg_tracker.objects.files import PARTS_AT_ONCE, PARTS_PER_PROJECT, UPLOAD_KEPT_S, FileStore
 
 SECRET = b"not for the network"
 
@@ -198,6 +199,43 @@ def test_a_content_md5_that_is_none(tmp_path: Path, md5: str) -> None:
         answer = await opened.ask("PUT", url, b"a", {"Content-MD5": md5})
         assert (answer.status, b"bad_digest" in answer.body) == (400, True)
         assert (await opened.ask("PUT", url, b"a", {})).status == 200
+
+    run(tmp_path, test)
+
+
+def test_slow_parts_of_a_project_leave_places_to_others(tmp_path: Path) -> None:
+    """However many come, it takes its own places and no more: the rest wait for these, and others' go through."""
+    begun: list[int] = []
+    goes_on, has_begun = asyncio.Event(), asyncio.Condition()
+
+    async def slow(number: int) -> AsyncIterator[bytes]:
+        async with has_begun:
+            begun.append(number)
+            has_begun.notify_all()
+        await goes_on.wait()
+        yield b"slow"
+
+    async def quick() -> AsyncIterator[bytes]:
+        yield b"quick"
+
+    async def test(opened: Opened) -> None:
+        store = opened.store
+        assert isinstance(store, FileStore)
+
+        async def send(project: str, number: int, body: AsyncIterator[bytes]) -> str:
+            uri = store.uri_for(project, "run", str(number), "model.pt")
+            upload_id = await store.begin_upload(uri)
+            query = dict(parse_qsl(urlsplit(await store.presign_part(uri, upload_id, 1)).query))
+            return await store.receive_part(upload_id, 1, int(query["expires"]), query["signature"], None, body)
+
+        sent = [asyncio.create_task(send("many", number, slow(number))) for number in range(2 * PARTS_AT_ONCE)]
+        async with has_begun:
+            await has_begun.wait_for(lambda: len(begun) == PARTS_PER_PROJECT)
+        for number in range(3):
+            assert await send("other", number, quick()) == hashlib.md5(b"quick").hexdigest()
+        assert len(begun) == PARTS_PER_PROJECT < PARTS_AT_ONCE
+        goes_on.set()
+        assert set(await asyncio.gather(*sent)) == {hashlib.md5(b"slow").hexdigest()}
 
     run(tmp_path, test)
 
