@@ -89,7 +89,8 @@ def test_merges_yield(engine: EmbeddedEngine) -> None:
     """The engine takes the setting by which merges leave the processor to inserts and queries."""
     asked = "SELECT value, changed FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'"
     [found] = engine.query(asked).to_pylist()
-    assert int(found["value"]) > 0 and found["changed"]
+    assert int(found["value"]) > 0
+    assert found["changed"]
 
 
 def test_the_folder_is_private(engine: EmbeddedEngine, data_dir: Path) -> None:

@@ -39,7 +39,7 @@ _INLINE_MAX_BYTES: Final = 2 << 10
 """Inserts up to this size are written as text: `Python()` costs 2 to 6 ms, by the number of columns (0002)."""
 _CODE: Final = re.compile(r"Code: (\d+)\.")
 _MERGES_NICENESS: Final = 10
-"""Merges can wait and points cannot: under load their threads get a tenth of what an insert's or a query's get (0014)."""
+"""Merges can wait and points cannot: under load their threads get a tenth of what inserts and queries get (0014)."""
 
 
 class EmbeddedEngine:

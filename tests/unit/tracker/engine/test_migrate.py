@@ -33,7 +33,7 @@ def test_statements() -> None:
 
 
 def test_shipped_statements_can_be_run_again() -> None:
-    """Each is a CREATE that takes IF NOT EXISTS, or gives a setting a value: an interrupted migration runs them again."""
+    """Each is a CREATE that takes IF NOT EXISTS, or sets a setting: an interrupted migration runs them again."""
     for migration in shipped():
         for statement in migration.statements:
             is_create = statement.startswith(("CREATE TABLE ", "CREATE MATERIALIZED VIEW ", "CREATE VIEW "))
