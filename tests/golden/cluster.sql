@@ -310,6 +310,6 @@ SETTINGS replicated_deduplication_window = 0;
 CREATE TABLE IF NOT EXISTS `thalweg`.`retentions` ON CLUSTER `main` AS `thalweg`.`retentions_local`
 ENGINE = Distributed('main', 'thalweg', 'retentions_local', cityHash64(project));
 
-ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 32;
+ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 32, parts_to_delay_insert = 300, max_delay_to_insert = 10;
 
 ALTER TABLE `thalweg`.`series_stats_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 32;

@@ -38,8 +38,8 @@ DATABASE: Final = "thalweg"
 _INLINE_MAX_BYTES: Final = 2 << 10
 """Inserts up to this size are written as text: `Python()` costs 2 to 6 ms, by the number of columns (0002)."""
 _CODE: Final = re.compile(r"Code: (\d+)\.")
-_MERGES_NICENESS: Final = 10
-"""Merges can wait and points cannot: under load their threads get a tenth of what inserts and queries get (0014)."""
+_MERGES_NICENESS: Final = 5
+"""Merges can wait and points cannot: under load a thread of theirs gets a third of what others get (0014)."""
 
 
 class EmbeddedEngine:
