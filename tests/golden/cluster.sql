@@ -312,4 +312,4 @@ ENGINE = Distributed('main', 'thalweg', 'retentions_local', cityHash64(project))
 
 ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 32, parts_to_delay_insert = 300, max_delay_to_insert = 10;
 
-ALTER TABLE `thalweg`.`series_stats_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 32;
+ALTER TABLE `thalweg`.`series_stats_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 16;

@@ -3,4 +3,4 @@
 -- And how many parts of points may wait for their merges before inserts are slowed down, of a thousand by default: each is looked into
 -- by every query of a run.
 ALTER TABLE points MODIFY SETTING max_parts_to_merge_at_once = 32, parts_to_delay_insert = 300, max_delay_to_insert = 10;
-ALTER TABLE series_stats MODIFY SETTING max_parts_to_merge_at_once = 32;
+ALTER TABLE series_stats MODIFY SETTING max_parts_to_merge_at_once = 16;
