@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from thalweg.testing import ServerProcess
+
+_EVERY_S: Final = 1.0
+
+
+@contextmanager
+def resident_each_second(server: ServerProcess) -> Iterator[list[float]]:
+    """The MiB that are resident, once a second, as long as the block lasts."""
+    found: list[float] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_EVERY_S):
+            found.append(resident_mib(server))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
 
 
 def resident_mib(server: ServerProcess) -> float:

@@ -48,7 +48,7 @@ class TwoShards(EmbeddedEngine):
         super().__init__(data_dir)
 
     def _connect(self) -> Any:
-        connection: Any = chdb.connect(f"{self._path}?config-file={self._configuration}")  # type: ignore[no-untyped-call]
+        connection: Any = chdb.connect(f"{self._path}&config-file={self._configuration}")  # type: ignore[no-untyped-call]
         connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         connection.query(f"USE {DATABASE}")
         settings = settings_of(1) | {"prefer_localhost_replica": 1}
