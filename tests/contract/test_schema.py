@@ -72,7 +72,7 @@ def test_an_interrupted_migration(engine: Engine, done: int) -> None:
     for statement in STATEMENTS[:done]:
         engine.execute(statement)
     assert migrate(engine) == shipped()
-    assert len(tables(engine)) == len(STATEMENTS) + 1
+    assert len(tables(engine)) == sum(one.startswith("CREATE ") for one in STATEMENTS) + 1
 
 
 @pytest.mark.parametrize(("number", "says"), [(9999, "newer"), (1, "not that of this version")])
