@@ -96,12 +96,10 @@ def test_training_and_sender_killed_together_lose_nothing(server: ServerProcess,
     script = training.start(tmp_path, server.url, training.ENDLESS, "both-killed")
     script.read_steps(500)
     (sender,) = wait_until(lambda: psutil.Process(script.process.pid).children())
-    sender.kill()
+    sender.suspend()  # it is there, so that no other is started, and does not see how the training ends
     last = max(script.read_steps(1), script.kill())
-    for process in psutil.process_iter(["cmdline"]):  # a sender that was started again meanwhile
-        if str(tmp_path) in " ".join(process.info["cmdline"] or []):
-            process.kill()
-            process.wait()
+    sender.kill()
+    wait_until(lambda: not sender.is_running())
     synced = thalweg_command("sync", str(tmp_path / "spool"))
     assert synced.returncode == 0, synced.stderr
     training.wait_for_status(server.client, "both-killed", "lost")
