@@ -87,7 +87,9 @@ class SpoolReader:
             self._suspect = place if begun else None  # perhaps being written now: look again first
             return False
         following = next_record(self._view, self._at)
-        if following == self._at:  # written between the caller's look and this one
+        # Records may have been written since the caller's look, and while this one went on: then a later one is found,
+        # and not the one here, which was there before it. Whoever sees the later one sees this one, looking again.
+        if following is not None and read_header(self._view, self._at) is not None:
             return True
         if following is None and final:
             following = len(self._view)

@@ -24,7 +24,7 @@ from tests.support.spools import (
     small_writer,
 )
 from tests.support.waiting import wait_until
-from thalweg.spool import layout, writer
+from thalweg.spool import layout, reader, writer
 from thalweg.spool.reader import Damage
 from thalweg.spool.records import FRAME_BYTES, SCHEMA, read_header, read_text
 from thalweg.spool.writer import SpoolFullError, SpoolWriter
@@ -214,6 +214,29 @@ def test_record_written_while_the_reader_looks_for_a_successor_is_not_damage(fol
     content = reading.read_on()
     spool.close()
     assert (content.steps, content.damages) == ([0, 1], [])
+
+
+def test_records_written_while_the_reader_looks_for_the_next_one_are_not_damage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search copies the bytes before a record is committed, and those of later records after they were."""
+    write_steps(folder, 10)
+    path = segments(folder)[-1]
+    at, length, _ = records_of(path)[5]
+    whole = path.read_bytes()[at : at + length]
+    patch(path, at, bytes(12) + whole[12:])  # what the search sees there
+    search = reader.next_record
+
+    def slow_search(view: memoryview, start: int) -> int | None:
+        found = search(view, start)
+        patch(path, at, whole)  # committed before the later ones were, and after the search had passed by
+        return found
+
+    monkeypatch.setattr(reader, "next_record", slow_search)
+    reading = Reading(folder)
+    reading.read_on()
+    content = reading.read_on()
+    assert (content.steps, content.damages) == (list(range(10)), [])
 
 
 def damage_middle(change: Callable[[Path, int, int], None]) -> Callable[[Path], set[int]]:
