@@ -1,7 +1,7 @@
 """Columns of many batches to rows of `points` and `series_stats_feed`. Pure NumPy: the hot path of the server.
 
 Frames of one schema are a matrix; transposed and sorted by key, its rows arrive in the order of the
-table, which halves the cost of the insert. The values are copied once, block by block, to where they are inserted from:
+table, which halves the cost of the insert. The values go block by block to where they are inserted from:
 whole matrices in between took three times the memory.
 """
 
