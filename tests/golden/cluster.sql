@@ -313,3 +313,36 @@ ENGINE = Distributed('main', 'thalweg', 'retentions_local', cityHash64(project))
 ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 32, parts_to_delay_insert = 300, max_delay_to_insert = 10;
 
 ALTER TABLE `thalweg`.`series_stats_local` ON CLUSTER `main` MODIFY SETTING max_parts_to_merge_at_once = 16;
+
+ALTER TABLE `thalweg`.`migrations_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`series_stats_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`metric_names_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`run_metrics_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`branches_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`writers_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`attributes_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`checkpoints_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`checkpoint_checks_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`custom_metrics_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`tokens_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`audit_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`deletions_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`retentions_local` ON CLUSTER `main` MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
+
+ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING min_bytes_for_wide_part = 134217728, number_of_free_entries_in_pool_to_lower_max_size_of_merge = 2,
+    max_bytes_to_merge_at_min_space_in_pool = 1;

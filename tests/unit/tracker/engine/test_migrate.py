@@ -12,6 +12,8 @@ FROZEN = {
     "0004_access": "87649a7d35ebf331613286f91a8b01a5f31a088ebc695789971d025699933092",
     "0005_deletion": "5c06e03d3b37d8874a15a8cee8407c40ead49bf37e47da9d2c2e3497c592d98f",
     "0006_merges": "c114c18b3f51f0c0b0dd498c86836b64abaf4f6e3c82f285f0cc2ad06b319658",
+    "0007_sync": "08ef3231f967b7ac065f096be07a599ee61080973a41419568e198b805229dcf",
+    "0008_parts": "950dd5e3d4a83581d47b669a354c7f90519da5c73e26b289637885add3d74cdc",
 }
 
 
@@ -38,3 +40,14 @@ def test_shipped_statements_can_be_run_again() -> None:
         for statement in migration.statements:
             is_create = statement.startswith(("CREATE TABLE ", "CREATE MATERIALIZED VIEW ", "CREATE VIEW "))
             assert is_create or re.match(r"ALTER TABLE \w+ MODIFY SETTING ", statement)
+
+
+def test_every_table_is_synced() -> None:
+    """A table that keeps rows has them on the disk when an insert returns, and merged ones before their parts go."""
+    text = "\n".join(statement for one in shipped() for statement in one.statements)
+    kept = {
+        name for name, engine in re.findall(r"CREATE TABLE (\w+).*?ENGINE = (\w+)", text, re.DOTALL) if engine != "Null"
+    }
+    settings = "fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1"
+    synced = set(re.findall(rf"ALTER TABLE (\w+) MODIFY SETTING {settings}", text))
+    assert synced == kept | {"migrations"}
