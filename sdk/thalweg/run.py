@@ -24,6 +24,7 @@ from thalweg.console import say
 from thalweg.errors import InputError
 from thalweg.recorder import Recorder
 from thalweg.settings import Settings
+from thalweg.system.redact import redact_text
 from thalweg.wire import limits
 
 _POLL_S: Final = 0.005
@@ -367,16 +368,19 @@ class Config(MutableMapping[str, Any]):
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:
-    """The last word of a run that an exception ended."""
+    """The last word of a run that an exception ended, without secrets in its message and lines of source."""
     if isinstance(error, SystemExit):
         return _describe_exit(error.code)
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    # Redacted before it is cut: half a secret does not look like one. The message by itself: after the name of, say,
+    # a NoCredentialsError all of its line would go.
+    message = redact_text(_message(error))
+    trace = redact_text("".join(traceback.format_exception(type(error), error, error.__traceback__)))
     interrupted = isinstance(error, KeyboardInterrupt)
     return {
         "outcome": "killed" if interrupted else "failed",
         "exit_code": None if interrupted else 1,
         "signal": 2 if interrupted else None,
-        "exception": f"{type(error).__name__}: {_message(error)}"[:4096],
+        "exception": f"{type(error).__name__}: {message}"[:4096],
         "traceback": trace[-limits.TRACEBACK_MAX_BYTES // 4 :],
     }
 

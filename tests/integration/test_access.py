@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,18 @@ import httpx
 import pytest
 
 from tests.support import wire
-from tests.support.access import Guarded, guarded
+from tests.support.access import NOBODYS, OURS, World, series, two_projects
 from tests.support.tracker import tracking
 from thalweg.testing import ServerProcess, running_server
 
 PAGE = "https://page.example"
-OURS, THEIRS, NOBODYS = "ours", "theirs", "nobodys"
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A server with two projects, and tokens of one of them."""
-
-    guarded: Guarded
-    read: str
-    write: str
-    project_admin: str
-
-    def ask(self, method: str, path: str, token: str | None, **more: Any) -> httpx.Response:
-        """See Guarded."""
-        return self.guarded.ask(method, path, token, **more)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """With runs of equal names in both projects, and a secret value in theirs."""
-    data = tmp_path_factory.mktemp("access") / "data"
-    with guarded(data, "--cors-origins", PAGE) as running:
-        running.log(OURS, "run", {1: 0.5, 2: 0.25})
-        running.log(THEIRS, "run", {1: 4711.0}, writer=2)
-        running.log(THEIRS, "hidden", {1: 4711.0}, writer=3)
-        yield World(running, *(running.token(role, OURS) for role in ("read", "write", "admin")))
-
-
-def series(run: str = "run", expression: str = "loss") -> dict[str, Any]:
-    """A body that asks for a series."""
-    return {"runs": [run], "metrics": [], "expressions": [expression], "points": None}
+    """See two_projects."""
+    with two_projects(tmp_path_factory.mktemp("access") / "data", "--cors-origins", PAGE) as world:
+        yield world
 
 
 # -- tokens that are none
@@ -123,6 +98,29 @@ def test_grpc_without_a_good_token(world: World, token: str | None) -> None:
         assert "token is needed" in details
 
 
+def test_grpc_with_a_token_that_was_good(world: World) -> None:
+    """Expired or revoked, a new stream is told what one without a token is told."""
+    expired = world.guarded.token("write", OURS, expires_s=0.001)
+    revoked = world.guarded.make("write", OURS)
+    world.ask("DELETE", f"/tokens/{revoked['id']}", world.guarded.admin).raise_for_status()
+    endings = set()
+    for token in (None, expired, revoked["token"]):
+        with wire.writing(world.guarded.server.grpc, wire.hello("run", project=OURS), token) as stream:
+            endings.add(stream.ending())
+    ((code, details),) = endings
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert "token is needed" in details
+
+
+def test_grpc_with_a_header_without_end(world: World) -> None:
+    """What is far too long is refused before it is a token, and the server goes on."""
+    with wire.writing(world.guarded.server.grpc, wire.hello("run", project=OURS), "x" * (1 << 20)) as stream:
+        code, _ = stream.ending()
+    assert code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAUTHENTICATED)
+    with wire.writing(world.guarded.server.grpc, wire.hello("after", writer=40, project=OURS), world.write) as stream:
+        assert stream.commit(wire.batch(1, ["loss"], [1], [[1.0]])) == []
+
+
 def test_grpc_with_a_malformed_header(world: World) -> None:
     """Two tokens are none, even where both are good."""
     metadata = [("authorization", f"Bearer {world.write}")] * 2
@@ -148,6 +146,8 @@ def test_grpc_with_a_malformed_header(world: World) -> None:
         ("POST", "/runs/run/checkpoints/prune", {"keep_last": 1}),
         ("POST", "/runs/run/checkpoints/verify", {}),
         ("POST", "/runs/run/uploads", {}),
+        ("POST", "/runs/run/uploads/complete", {}),
+        ("POST", "/runs/run/uploads/abort", {}),
     ],
 )
 def test_reading_is_not_writing(world: World, method: str, path: str, body: dict[str, Any] | None) -> None:
@@ -167,123 +167,41 @@ def test_reading_is_not_logging(world: World) -> None:
     assert answer.json()["series"][0]["value"] == [0.5, 0.25]
 
 
-@pytest.mark.parametrize("path", ["/tokens", "/audit"])
-def test_writing_is_not_administrating(world: World, path: str) -> None:
-    """Neither tokens nor what administrators did."""
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/tokens"),
+        ("POST", "/tokens"),
+        ("DELETE", "/tokens/tk-000000000000"),
+        ("GET", "/audit"),
+        ("DELETE", f"/projects/{OURS}"),
+        ("DELETE", f"/projects/{OURS}/runs/run"),
+        ("DELETE", f"/projects/{OURS}/runs/none"),
+        ("POST", f"/projects/{OURS}/runs/run/undelete"),
+        ("GET", f"/admin/projects/{OURS}/retention"),
+        ("PUT", f"/admin/projects/{OURS}/retention"),
+        ("POST", "/admin/backups"),
+        ("GET", "/admin/backups/last"),
+        ("DELETE", "/admin/backups/none"),
+    ],
+)
+def test_writing_is_not_administrating(world: World, method: str, path: str) -> None:
+    """Neither tokens, nor what administrators did, nor what can be lost: refused before a body is looked at."""
     for token in (world.read, world.write):
-        assert world.ask("GET", path, token).status_code in (403, 404)
-    assert world.ask("POST", "/tokens", world.write, json={"role": "admin"}).status_code == 403
-
-
-# -- another project
+        answer = world.ask(method, path, token)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden"), answer.text
+    assert world.ask("GET", f"/projects/{OURS}/runs/run", world.read).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("GET", "/runs", None),
-        ("GET", "/runs/hidden", None),
-        ("GET", "/runs/hidden/metrics", None),
-        ("GET", "/runs/hidden/lineage", None),
-        ("GET", "/runs/hidden/checkpoints", None),
-        ("GET", "/runs/hidden/checkpoints/resolve", None),
-        ("GET", "/lineage", None),
-        ("GET", "/custom-metrics", None),
-        ("GET", "/live?runs=hidden&metrics=loss", None),
-        ("POST", "/series", series("hidden")),
-        ("POST", "/runs/query", {"columns": ["last(loss)"]}),
-        ("POST", "/expressions/check", {"expression": "loss"}),
-        ("POST", "/runs/hidden/fork", {"step": 1}),
-        ("POST", "/runs/hidden/rewind", {"step": 1, "attempt": "a"}),
-        ("PUT", "/custom-metrics/x", {"expression": "loss"}),
-        ("POST", "/runs/hidden/uploads", {}),
-    ],
+    ("method", "path"),
+    [("GET", "/audit"), ("POST", "/admin/backups"), ("GET", "/admin/backups/last"), ("DELETE", "/admin/backups/none")],
 )
-def test_another_project_is_not_there(world: World, method: str, path: str, body: dict[str, Any] | None) -> None:
-    """The same answer for a project that is there, and for one that is not; for each role."""
-    for token in (world.read, world.write, world.project_admin):
-        answers = set()
-        for project in (THEIRS, NOBODYS):
-            found = world.ask(method, f"/projects/{project}{path}", token, json=body)
-            answers.add((found.status_code, found.text.replace(project, "P")))
-        assert len(answers) == 1, answers
-        assert next(iter(answers))[0] == 404
-
-
-def test_another_project_over_grpc_is_not_there(world: World) -> None:
-    """One answer for both, by the guess of a run as well as by a fork from one."""
-    answers = set()
-    for project in (THEIRS, NOBODYS):
-        for run in ("hidden", "none"):
-            with wire.writing(world.guarded.server.grpc, wire.hello(run, project=project), world.write) as stream:
-                code, details = stream.ending()
-            answers.add((code, details.replace(project, "P")))
-    assert len(answers) == 1, answers
-    assert next(iter(answers))[0] is grpc.StatusCode.PERMISSION_DENIED
-
-
-def test_projects_and_tokens_are_those_of_the_token(world: World) -> None:
-    """Lists of everything have the part that the token is good for."""
-    assert [one["project"] for one in world.ask("GET", "/projects", world.read).json()["projects"]] == [OURS]
-    everyone = world.ask("GET", "/projects", world.guarded.admin).json()["projects"]
-    assert [one["project"] for one in everyone] == [OURS, THEIRS]
-    other = world.guarded.make("read", THEIRS)
-    own = world.ask("GET", "/tokens", world.project_admin).json()["tokens"]
-    assert {one["project"] for one in own} == {OURS}
-    for token_id in (other["id"], "tk-000000000000"):
-        answer = world.ask("DELETE", f"/tokens/{token_id}", world.project_admin)
-        assert answer.status_code == 404
-        assert answer.json()["error"]["code"] == "token_not_found"
-    assert world.ask("GET", f"/projects/{THEIRS}/runs", other["token"]).status_code == 200  # it was not revoked
-
-
-@pytest.mark.parametrize("project", [THEIRS, NOBODYS, None])
-def test_an_administrator_of_a_project_makes_tokens_of_no_other(world: World, project: str | None) -> None:
-    """Nor for the server as a whole."""
-    answer = world.ask("POST", "/tokens", world.project_admin, json={"role": "read", "project": project})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "not_yours"
-    mine = world.ask("POST", "/tokens", world.project_admin, json={"role": "read", "project": OURS})
-    assert mine.status_code == 201
-
-
-@pytest.mark.parametrize("run", ["hidden", "none", "../theirs/runs/hidden", "theirs/hidden"])
-def test_expressions_see_nothing_of_another_project(world: World, run: str) -> None:
-    """By a custom metric that names its run: the answer is that of a run that is not there."""
-    text = f'run("{run}", loss)'
-    asked = world.ask("POST", f"/projects/{OURS}/series", world.read, json=series(expression=text))
-    assert asked.status_code in (400, 404), asked.text
-    assert "4711" not in asked.text
-    table = world.ask("POST", f"/projects/{OURS}/runs/query", world.read, json={"columns": [f"last({text})"]})
-    assert table.status_code in (400, 404), table.text
-
-
-def test_lineage_leads_to_no_other_project(world: World) -> None:
-    """A fork from a run of another project is one from a run of one's own that is not there."""
-    for parent in ("hidden", "none"):
-        answer = world.ask("POST", f"/projects/{OURS}/runs/{parent}/fork", world.write, json={"step": 1})
-        assert answer.status_code == 404
-        assert "4711" not in answer.text
-
-
-def test_paths_do_not_lead_around_the_check(world: World) -> None:
-    """Encoded slashes, dots and doubled ones: each is refused, or is of no project."""
-    base = world.guarded.server.url
-    for path in (
-        f"/api/v1/projects/{OURS}%2F..%2F{THEIRS}/runs",
-        f"/api/v1/projects/{OURS}/../{THEIRS}/runs",
-        f"/api/v1//projects/{THEIRS}/runs",
-        f"/api/v1/projects//{THEIRS}/runs",
-        f"/api/v1/projects/{THEIRS}%00/runs",
-        f"/api/v1/projects/{THEIRS.upper()}/runs",
-        f"/API/V1/projects/{THEIRS}/runs",
-    ):
-        with httpx.Client(base_url=base) as client:
-            request = client.build_request("GET", "/", headers={"Authorization": f"Bearer {world.read}"})
-            request.url = request.url.copy_with(raw_path=path.encode())
-            answer = client.send(request)
-        assert answer.status_code in (307, 401, 403, 404), (path, answer.status_code, answer.text)
-        assert "hidden" not in answer.text
+def test_a_project_is_not_the_server(world: World, method: str, path: str) -> None:
+    """What belongs to all of it is not for the administrator of a project, nor for a writer of all projects."""
+    for token in (world.project_admin, world.guarded.token("write")):
+        answer = world.ask(method, path, token)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden"), answer.text
 
 
 # -- what is under way when a token is revoked

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
 from tests.support import wire
 from thalweg.testing import ServerProcess, running_server
+
+OURS: Final = "ours"
+THEIRS: Final = "theirs"
+NOBODYS: Final = "nobodys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,35 @@ class Guarded:
         with wire.writing(self.server.grpc, greeting, self.admin) as stream:
             refused = stream.commit(wire.batch(1, ["loss"], list(values), [[one] for one in values.values()]))
         assert refused == []
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A server with two projects, and tokens of one of them."""
+
+    guarded: Guarded
+    read: str
+    write: str
+    project_admin: str
+
+    def ask(self, method: str, path: str, token: str | None, **more: Any) -> httpx.Response:
+        """See Guarded."""
+        return self.guarded.ask(method, path, token, **more)
+
+
+@contextmanager
+def two_projects(data_dir: Path, *options: str) -> Iterator[World]:
+    """With runs of equal names in both projects, and a secret value in theirs."""
+    with guarded(data_dir, *options) as running:
+        running.log(OURS, "run", {1: 0.5, 2: 0.25})
+        running.log(THEIRS, "run", {1: 4711.0}, writer=2)
+        running.log(THEIRS, "hidden", {1: 4711.0}, writer=3)
+        yield World(running, *(running.token(role, OURS) for role in ("read", "write", "admin")))
+
+
+def series(run: str = "run", expression: str = "loss") -> dict[str, Any]:
+    """A body that asks for a series."""
+    return {"runs": [run], "metrics": [], "expressions": [expression], "points": None}
 
 
 @contextmanager

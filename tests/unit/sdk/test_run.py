@@ -21,6 +21,7 @@ from thalweg.run import Run, describe_exception
 from thalweg.sender.launch import SenderProcess
 from thalweg.settings import Settings
 from thalweg.spool.state import State
+from thalweg.system.redact import REDACTED
 
 
 class Mute(Exception):
@@ -68,6 +69,23 @@ def test_traceback_is_bounded() -> None:
     document = describe_exception(raised(ValueError("\U0001f600" * 100_000)))
     assert len(document["traceback"].encode()) <= 64 << 10
     assert document["traceback"].endswith("\U0001f600\n")
+
+
+def test_an_exception_is_told_without_its_secrets() -> None:
+    """Neither a password in a URL, nor what a secret name is set to, in the message and in lines of source."""
+
+    def log_in(**more: str) -> None:
+        raise PermissionError(f"{'x' * 4060} postgres://me:hunter2@db refuses {more}")  # its cut is in the password
+
+    with pytest.raises(PermissionError) as caught:
+        log_in(password="hunter2")
+    document = describe_exception(caught.value)
+    assert "hunt" not in document["exception"] + document["traceback"]
+    assert len(document["exception"]) == 4096
+    assert f"log_in(password={REDACTED}" in document["traceback"]
+    assert f"postgres://{REDACTED}@db" in document["traceback"]
+    short = describe_exception(raised(LookupError("no answer with token=hunter2 after 3 tries")))
+    assert short["exception"] == f"LookupError: no answer with token={REDACTED} after 3 tries"
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,10 @@ class TokenGate:
         return grant.is_current and grant.id in self._ids
 
     def _find(self, hashed: str) -> Grant | None:
-        """The grant of a hash: nobody can choose the hash of a token, so how long the look-up takes tells nothing."""
+        """The grant of a hash: nobody can choose the hash of a token, so how long the look-up takes tells nothing.
+
+        See docs/decisions/0018.
+        """
         return self._grants.get(hashed)
 
     async def _wait_for_fresh(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from thalweg_tracker.objects.contract import ObjectStore
 from thalweg_tracker.objects.keys import canonical
@@ -29,5 +30,7 @@ class Reach:
         """Whether the server may look there for a checkpoint of the project."""
         if not self.is_narrow:
             return True
+        if ".." in unquote(uri).split("/"):
+            return False  # it may lead out of the folder that it begins with; no upload lies at such a place
         own = () if self.objects is None else (self.objects.uri_for(project, ""),)
         return canonical(uri).startswith((*own, *self.places))
