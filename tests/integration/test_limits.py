@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,11 @@ import pytest
 from tests.support import wire
 from tests.support.access import Guarded, guarded
 from tests.support.spools import append, new_folder, small_writer
+from thalweg.api_client import ApiClient
+from thalweg.checkpoints.transfer import Pace
+from thalweg.checkpoints.upload import Uploaded, upload
+from thalweg.checkpoints.upload_state import Target
+from thalweg.errors import CheckpointError, ServerError
 from thalweg.sender.delivery import Delivery
 from thalweg.sender.transport import GrpcTransport, RetryLaterError, Stream
 from thalweg.sender.watch import Ending
@@ -142,6 +148,43 @@ def test_a_sender_that_is_refused_comes_back(running: Guarded, tmp_path: Path) -
     delivery.close()
     assert any(one.after_s > 0 and "RESOURCE_EXHAUSTED" in str(one) for one in transport.endings), transport.endings
     assert values(running, "second") == [float(step) for step in range(10)]
+
+
+def test_the_client_is_told_the_delay(running: Guarded) -> None:
+    """In words, and as a number."""
+    client = ApiClient(running.server.url, running.token("read", "p", limits={"requests_per_s": 0.001}))
+    client.get("/projects")
+    with pytest.raises(ServerError, match=r"past its requests per s of 0.001. Ask again in \d+ s\.") as caught:
+        client.get("/projects")
+    assert caught.value.code == "limited"
+    assert 900 < caught.value.retry_after_s <= 1000
+
+
+def test_an_upload_waits_for_its_turn(running: Guarded, tmp_path: Path) -> None:
+    """As long as it is told, and arrives; what is told to come later than it would wait, it gives up at once."""
+    waits_s: list[float] = []
+
+    def wait(stopped: threading.Event, seconds: float) -> None:
+        waits_s.append(seconds)
+        stopped.wait(seconds)
+
+    def send(token: str, number: int) -> Uploaded:
+        while running.ask("GET", "/projects", token).status_code == 200:
+            pass
+        client, target = ApiClient(running.server.url, token), Target("p", "saved", None, number, "full")
+        return upload(client, source, target, state_path=tmp_path / f"{number}.json", pace=Pace(wait))
+
+    running.log("p", "saved", {3.0: 0.5}, writer=8)
+    source = tmp_path / "weights"
+    source.write_bytes(b"w" * 1000)
+    done = send(running.token("write", "p", limits={"requests_per_s": 1}), 1)
+    assert done.size_bytes == 1000
+    assert waits_s
+    assert all(1 <= seconds < 2 for seconds in waits_s)
+    waits_s.clear()
+    with pytest.raises(CheckpointError, match=r"Ask again in \d+ s\. Tried once"):
+        send(running.token("write", "p", limits={"requests_per_s": 0.001}), 2)
+    assert waits_s == []
 
 
 def test_metrics_past_their_number(running: Guarded) -> None:
