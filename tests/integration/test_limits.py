@@ -179,10 +179,10 @@ def test_an_upload_waits_for_its_turn(running: Guarded, tmp_path: Path) -> None:
     running.log("p", "saved", {3.0: 0.5}, writer=8)
     source = tmp_path / "weights"
     source.write_bytes(b"w" * 1000)
-    done = send(running.token("write", "p", limits={"requests_per_s": 1}), 1)
+    done = send(running.token("write", "p", limits={"requests_per_s": 0.5}), 1)
     assert done.size_bytes == 1000
     assert waits_s
-    assert all(1 <= seconds < 2 for seconds in waits_s)
+    assert min(waits_s) >= 1
     waits_s.clear()
     with pytest.raises(CheckpointError, match=r"Ask again in \d+ s\. Tried once"):
         send(running.token("write", "p", limits={"requests_per_s": 0.001}), 2)
