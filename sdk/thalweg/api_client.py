@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
@@ -168,17 +169,26 @@ def run_path(project: str, run_id: str) -> str:
     return f"/projects/{segment(project)}/runs/{segment(run_id)}"
 
 
+def retry_after_s(status: int, headers: Message) -> float:
+    """After how long the server says that what a limit refused may go; 0: it says nothing, or none refused it."""
+    text = headers.get("Retry-After", "")
+    return float(text) if status == HTTPStatus.TOO_MANY_REQUESTS and re.fullmatch("[0-9]{1,9}", text) else 0.0
+
+
 def _as_server_error(error: HTTPError) -> ServerError:
     kind = NotFoundError if error.code == 404 else ServerError
+    after_s = retry_after_s(error.code, error.headers)
+    wait = f"Ask again in {after_s:.0f} s." if after_s else ""
     try:
         told = json.loads(error.read())["error"]
-        message = _sentences(told["message"], told.get("hint"))
+        message = _sentences(told["message"], wait or told.get("hint"))
     except (ValueError, KeyError, TypeError, AttributeError, OSError, HTTPException):
-        return kind(f"{error.url}: {error.code} {error.reason}")
+        return kind(_sentences(f"{error.url}: {error.code} {error.reason}", wait), retry_after_s=after_s)
     span, expression = _span(told), str(told.get("expression") or "")
     if span and expression:
         message += "\n" + underlined(expression, span)
-    return kind(message, code=str(told.get("code", "")), span=span, expression=expression)
+    code = str(told.get("code", ""))
+    return kind(message, code=code, span=span, expression=expression, retry_after_s=after_s)
 
 
 def _sentences(message: str, hint: str | None) -> str:

@@ -38,16 +38,24 @@ class ServerError(ThalwegError):
 
     `code`: the server's name for it, which programs may rely on; empty where there was no answer. Of an expression
     that cannot be used also its text, `expression`, and the part of that it is about: `span`, from and up to which
-    character.
+    character. `retry_after_s`: so many seconds later the same may go, where a limit was reached and the server told;
+    else 0.
     """
 
     def __init__(
-        self, message: str, *, code: str = "", span: tuple[int, int] | None = None, expression: str = ""
+        self,
+        message: str,
+        *,
+        code: str = "",
+        span: tuple[int, int] | None = None,
+        expression: str = "",
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.span = span
         self.expression = expression
+        self.retry_after_s = retry_after_s
 
 
 class NotFoundError(ServerError):

@@ -57,8 +57,8 @@ def init(
     is (torchrun, SLURM, PMIx), else `attempt`, or `THALWEG_ATTEMPT`, does. `run.fork_step` tells the step that was
     found. Both need the server where they name the latest checkpoint; a step is otherwise written down for it.
 
-    The server does not check the token yet: it listens on loopback only. It need not be there when a run
-    starts: everything goes through the spool. Raises SettingError, InputError, OSError; for forks and rewinds
+    The server need not be there when a run starts: everything goes through the spool. So a token that it refuses
+    is told of later, and the records wait. Raises SettingError, InputError, OSError; for forks and rewinds
     NotFoundError where there is no such run or checkpoint, and ServerError.
     """
     settings = Settings.read(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -14,11 +16,17 @@ import pytest
 from tests.support import wire
 from tests.support.access import Guarded, guarded
 from tests.support.spools import append, new_folder, small_writer
+from thalweg.api_client import ApiClient
+from thalweg.checkpoints.transfer import Pace
+from thalweg.checkpoints.upload import Uploaded, upload
+from thalweg.checkpoints.upload_state import Target
+from thalweg.errors import CheckpointError, ServerError
 from thalweg.sender.delivery import Delivery
 from thalweg.sender.transport import GrpcTransport, RetryLaterError, Stream
 from thalweg.sender.watch import Ending
 from thalweg.wire import policy
 from thalweg.wire.v1 import records_pb2 as pb
+from thalweg_tracker.model.access import LIMIT_VARIABLES
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +152,43 @@ def test_a_sender_that_is_refused_comes_back(running: Guarded, tmp_path: Path) -
     assert values(running, "second") == [float(step) for step in range(10)]
 
 
+def test_the_client_is_told_the_delay(running: Guarded) -> None:
+    """In words, and as a number."""
+    client = ApiClient(running.server.url, running.token("read", "p", limits={"requests_per_s": 0.001}))
+    client.get("/projects")
+    with pytest.raises(ServerError, match=r"past its requests per s of 0.001. Ask again in \d+ s\.") as caught:
+        client.get("/projects")
+    assert caught.value.code == "limited"
+    assert 900 < caught.value.retry_after_s <= 1000
+
+
+def test_an_upload_waits_for_its_turn(running: Guarded, tmp_path: Path) -> None:
+    """As long as it is told, and arrives; what is told to come later than it would wait, it gives up at once."""
+    waits_s: list[float] = []
+
+    def wait(stopped: threading.Event, seconds: float) -> None:
+        waits_s.append(seconds)
+        stopped.wait(seconds)
+
+    def send(token: str, number: int) -> Uploaded:
+        while running.ask("GET", "/projects", token).status_code == 200:
+            pass
+        client, target = ApiClient(running.server.url, token), Target("p", "saved", None, number, "full")
+        return upload(client, source, target, state_path=tmp_path / f"{number}.json", pace=Pace(wait))
+
+    running.log("p", "saved", {3.0: 0.5}, writer=8)
+    source = tmp_path / "weights"
+    source.write_bytes(b"w" * 1000)
+    done = send(running.token("write", "p", limits={"requests_per_s": 0.5}), 1)
+    assert done.size_bytes == 1000
+    assert waits_s
+    assert min(waits_s) >= 1
+    waits_s.clear()
+    with pytest.raises(CheckpointError, match=r"Ask again in \d+ s\. Tried once"):
+        send(running.token("write", "p", limits={"requests_per_s": 0.001}), 2)
+    assert waits_s == []
+
+
 def test_metrics_past_their_number(running: Guarded) -> None:
     """Refused with a reason and counted; those that the run has go on, on a new stream too."""
     token = running.token("write", "p", limits={"metrics_per_run": 2})
@@ -172,3 +217,58 @@ def test_limits_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert statuses == [200, 429]
         assert running.ask("GET", "/projects/q/runs", free).status_code == 200
         assert running.ask("GET", "/projects", running.admin).status_code == 429
+
+
+@contextmanager
+def reading(running: Guarded, token: str, project: str, writer: int) -> Iterator[str]:
+    """One request about a project; what is said of its refusal."""
+    answer = running.ask("GET", f"/projects/{project}/runs", token)
+    yield "" if answer.status_code == 200 else answer.json()["error"]["message"]
+
+
+@contextmanager
+def writing(running: Guarded, token: str, project: str, writer: int) -> Iterator[str]:
+    """A stream that stays open, with many points of two metrics of its own; what is said of the refusal of any."""
+    told = ""
+    with wire.writing(running.server.grpc, wire.hello("run", writer=writer, project=project), token) as stream:
+        names, steps = [f"loss{writer}", f"acc{writer}"], range(1000)
+        try:
+            for refused in stream.commit(wire.batch(1, names, steps, [[1.0, 2.0]] * len(steps))):
+                told = pb.Rejected.Reason.Name(refused.reason)
+        except grpc.RpcError:
+            told = stream.ending()[1]
+        yield told
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "using", "told"),
+    [
+        ("requests_per_s", 0.001, reading, "project p is past its requests per s of 0.001"),
+        ("query_seconds_per_s", 1e-9, reading, "project p is past its query seconds per s of 1e-09"),
+        ("points_per_s", 1, writing, "project p is past its points per s of 1"),
+        ("streams", 1, writing, "project p has 1 open streams, its most"),
+        ("metrics_per_run", 2, writing, "REJECTED_LIMIT"),
+    ],
+)
+def test_a_project_has_one_limit_for_all_its_tokens(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    limit: float,
+    using: Callable[[Guarded, str, str, int], AbstractContextManager[str]],
+    told: str,
+) -> None:
+    """Each kind: what one token uses another one of the project lacks, though neither has a limit of its own.
+
+    Another project is not concerned.
+    """
+    monkeypatch.setenv(LIMIT_VARIABLES[name], str(limit))
+    with guarded(tmp_path / "data") as running:
+        free = replace(running, admin=running.token("admin", limits={name: 0}))
+        one, two, other = (free.token("write", project, limits={name: 0}) for project in ("p", "p", "q"))
+        with (
+            using(running, one, "p", 1) as first,
+            using(running, two, "p", 2) as second,
+            using(running, other, "q", 3) as third,
+        ):
+            assert (first, told in second, third) == ("", True, ""), second

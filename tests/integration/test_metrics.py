@@ -193,7 +193,7 @@ def test_the_dashboard_shows_what_is_there(used: Scrape) -> None:
 
 
 def test_the_guide_lists_what_is_there(used: Scrape) -> None:
-    """docs/monitoring.md: each metric with its type, none that is not there, and alerts on those alone."""
+    """docs/monitoring.md: each metric with its type and no other, all ends of streams, and alerts on those alone."""
     guide = (ROOT / "docs/monitoring.md").read_text()
     listed = {
         name: kind
@@ -201,6 +201,8 @@ def test_the_guide_lists_what_is_there(used: Scrape) -> None:
         for name in re.findall(r"`([a-z_]+)`", names)
     }
     assert listed == used.types
+    (ends,) = re.findall(r"`thalweg_ingest_stream_ends_total` .* by `reason`: (.+) \|", guide)
+    assert sorted(ends.split(", ")) == sorted(used.labelled("thalweg_ingest_stream_ends_total", "reason"))
     alerts = re.findall(r"expr: (.+)", guide)
     assert len(alerts) >= 5
     named = {word for alert in alerts for word in re.findall(r"\b(?:thalweg|process)_[a-z_]+", alert)}

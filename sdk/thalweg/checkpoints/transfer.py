@@ -25,6 +25,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from thalweg.api_client import retry_after_s
 from thalweg.errors import CheckpointError, NotFoundError, ServerError
 from thalweg.tls import https_context
 from thalweg.wire import policy
@@ -40,6 +41,8 @@ ANSWER_S: Final = 15.0
 """Of each wait for an answer of the server."""
 PATIENCE_S: Final = 60.0
 """After that: failing without progress. Also of each wait for the object store, and for the end of an upload."""
+ASKED_MOST_S: Final = 300.0
+"""On top of that, where a limit is reached: as long as the server asks to wait, in all until there is progress."""
 EXPIRED_MAX: Final = 4
 """URLs of one part or file that are refused one after the other."""
 BLOCK_BYTES: Final = 256 << 10
@@ -64,7 +67,11 @@ class Pace:
 
 
 class RetryLaterError(Exception):
-    """The attempt failed in a way that may pass."""
+    """The attempt failed in a way that may pass; where a limit is reached, as the server says after `after_s`."""
+
+    def __init__(self, message: str, after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class ExpiredError(RetryLaterError):
@@ -149,11 +156,12 @@ class Transfer:
     def persist(self, what: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
         """Repeats an attempt that raises RetryLaterError, for PATIENCE_S since it moved a byte before it first failed.
 
-        Attempts after which `progress` is higher than ever begin that anew. Raises CheckpointError:
+        Attempts after which `progress` is higher than ever begin that anew. What a limit refuses is tried again when
+        the server says, for ASKED_MOST_S more, and not at all if that is later. Raises CheckpointError:
         "cannot <what>: ...".
         """
         count = tries = best = 0
-        failing_since_s = 0.0
+        failing_since_s = asked_s = 0.0
         while True:
             self.check()
             started_s = self._pace.monotonic()
@@ -169,15 +177,18 @@ class Transfer:
             count = count + 1 if progress() <= best else 1
             best = max(best, progress())
             if count == 1:
-                failing_since_s = max(started_s, self._moved_s)
-            left_s = self._left_s(failing_since_s)
-            if left_s <= 0:
+                failing_since_s, asked_s = max(started_s, self._moved_s), 0.0
+            if last.after_s:
+                self._has_answered = True
+                asked_s = min(asked_s + last.after_s, ASKED_MOST_S)
+            left_s = self._left_s(failing_since_s) + asked_s
+            if left_s <= 0 or left_s < last.after_s:
                 break
             delay_s = policy.next_delay_ms(count - 1, self._pace.random) / 1e3
-            self._pace.wait(self.stopped, min(delay_s, left_s))
-        times = "once" if tries == 1 else f"{tries} times"
+            self._pace.wait(self.stopped, max(last.after_s, min(delay_s, left_s)))
+        words, times = str(last).rstrip("."), "once" if tries == 1 else f"{tries} times"
         raise CheckpointError(
-            f"cannot {what}: {last}. Tried {times}. What arrived is kept: the next call goes on from there"
+            f"cannot {what}: {words}. Tried {times}. What arrived is kept: the next call goes on from there"
         ) from last
 
     def _left_s(self, failing_since_s: float) -> float:
@@ -290,7 +301,7 @@ def once(question: Callable[[], T]) -> T:
         refused = error.__cause__
         if isinstance(refused, HTTPError) and refused.code < 500 and refused.code not in _TRY_AGAIN:
             raise RefusedError(str(error)) from error
-        raise RetryLaterError(str(error)) from error
+        raise RetryLaterError(str(error), error.retry_after_s) from error
 
 
 def _raise_for(response: HTTPResponse) -> NoReturn:
@@ -299,7 +310,7 @@ def _raise_for(response: HTTPResponse) -> NoReturn:
     if response.status == 403 or any(code in words for code in _EXPIRED_CODES):
         raise ExpiredError(told)
     if response.status >= 500 or response.status in _TRY_AGAIN or any(code in words for code in _TRY_AGAIN_CODES):
-        raise RetryLaterError(told)
+        raise RetryLaterError(told, retry_after_s(response.status, response.headers))
     raise RefusedError(told)
 
 

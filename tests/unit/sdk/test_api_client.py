@@ -154,6 +154,31 @@ def test_errors_of_the_server(status: str, kind: type[ServerError], body: object
     assert str(caught.value).endswith(message)
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "body", "after_s", "message"),
+    [
+        (
+            "429 Too Many Requests",
+            "7",
+            {"code": "limited", "message": "no", "hint": "Later."},
+            7,
+            "no. Ask again in 7 s.",
+        ),
+        ("429 Too Many Requests", "7", None, 7, "/api/v1/x: 429 Too Many Requests. Ask again in 7 s."),
+        ("429 Too Many Requests", "soon", {"code": "limited", "message": "no", "hint": "Later."}, 0, "no. Later."),
+        ("503 Service Unavailable", "1", {"code": "busy", "message": "no", "hint": "Later."}, 0, "no. Later."),
+    ],
+)
+def test_a_limit_tells_its_delay(status: str, header: str, body: object, after_s: float, message: str) -> None:
+    """Of a limit alone: what fails otherwise is not mended by that time."""
+    raw = answer(b"busy" if body is None else {"error": body}, status)
+    raw = raw.replace(b"\r\n", f"\r\nRetry-After: {header}\r\n".encode(), 1)
+    with playing(Script(raw)) as client, pytest.raises(ServerError) as caught:
+        client.get("/x")
+    assert caught.value.retry_after_s == after_s
+    assert str(caught.value).endswith(message)
+
+
 def test_put_sends_json_and_delete_takes_an_empty_answer() -> None:
     """204 has no body."""
     script = Script(answer({"a": 1}), b"HTTP/1.1 204 No Content\r\n\r\n")

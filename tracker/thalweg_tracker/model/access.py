@@ -125,7 +125,8 @@ def _tls_files(certificate: str | None, key: str | None, client_ca: str | None) 
                 raise SettingError(option, str(path), "a PEM file that this user can read")
         return found
     if certificate or key or client_ca:
-        raise SettingError("--tls-cert", certificate or "", "both --tls-cert and --tls-key")
+        missing = "--tls-key" if certificate else "--tls-cert"
+        raise SettingError(missing, "", "both --tls-cert and --tls-key")
     return None
 
 

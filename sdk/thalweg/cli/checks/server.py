@@ -73,7 +73,7 @@ def _why(cause: BaseException | None, place: str, scheme: str) -> tuple[str, str
         return f"no address is known for {place}", "Correct the name in THALWEG_URL, or the DNS of this host."
     if isinstance(cause, ssl.SSLCertVerificationError):
         told = f"the certificate of {place} is not trusted: {cause.verify_message}"
-        return told, "Trust the CA that signed it, with SSL_CERT_FILE, or correct the name in THALWEG_URL."
+        return told, "Trust the CA that signed it, with THALWEG_CA_FILE, or correct the name in THALWEG_URL."
     if isinstance(cause, ssl.SSLError):
         return f"no TLS with {place}: {cause.reason or cause}", "Try http:// in THALWEG_URL, if it has no TLS."
     if isinstance(cause, ConnectionRefusedError):

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import psutil
 import pytest
 
 from tests.support import spools
+from tests.support.certificates import Certificates, make_certificates
 from tests.unit.sdk.cli.canned_server import CannedServer
 from tests.unit.sdk.cli.conftest import Command
 from thalweg.api_client import ApiClient
@@ -200,8 +202,14 @@ def test_quarantine_and_what_cannot_be_read(tmp_path: Path, local: pytest.Monkey
 
 
 @contextmanager
-def answering(status: int = 200, date: str | None = None, body: object = None, **more: Any) -> Iterator[str]:
-    """A server that says one thing to everybody, at some time."""
+def answering(
+    status: int = 200,
+    date: str | None = None,
+    body: object = None,
+    certificates: Certificates | None = None,
+    **more: Any,
+) -> Iterator[str]:
+    """A server that says one thing to everybody, at some time; with `certificates` over TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -218,10 +226,14 @@ def answering(status: int = 200, date: str | None = None, body: object = None, *
             """Nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if certificates:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificates.certificate, certificates.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'https' if certificates else 'http'}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
@@ -321,6 +333,17 @@ def test_why_a_server_cannot_be_reached() -> None:
         assert "not as a Thalweg server" in fails(url)
     with answering(404, body={"detail": "Not Found"}) as url:
         assert "not as a Thalweg server" in fails(url)
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next step is the setting that all of the SDK reads: with it, the server is reached."""
+    certificates = make_certificates(tmp_path)
+    with answering(certificates=certificates) as url:
+        found = only(check_server(settings(url=url)).findings, "fail")
+        assert "is not trusted" in found.told
+        assert "with THALWEG_CA_FILE" in found.then
+        monkeypatch.setenv("THALWEG_CA_FILE", str(certificates.authority))
+        assert check_server(settings(url=url)).health is not None
 
 
 def fails(url: str) -> str:
