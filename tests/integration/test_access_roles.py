@@ -27,8 +27,9 @@ class Roles:
     admin: ApiClient
 
     def token(self) -> dict[str, str]:
-        """A new one to write with, made at the API."""
+        """A new one to write with, made at the API, and known at the ingest: that may take a moment, too."""
         made: dict[str, str] = self.admin.post("/tokens", {"role": "write", "project": wire.PROJECT})
+        wait_until(lambda: not is_refused(self, made))
         return made
 
     def revoke(self, made: dict[str, str]) -> None:
@@ -112,6 +113,5 @@ def test_a_writer_that_says_nothing_is_stopped_by_another_process(roles: Roles) 
 def test_a_new_writer_is_refused_by_another_process(roles: Roles) -> None:
     """A token that was let in at the ingest before, and is not any more."""
     made = roles.token()
-    assert not is_refused(roles, made)
     roles.revoke(made)
     wait_until(lambda: is_refused(roles, made))
