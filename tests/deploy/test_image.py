@@ -25,7 +25,7 @@ import pytest
 
 from tests.deploy.test_names import KNOWN
 from tests.support import training
-from tests.support.deployment import DEPLOY, ROOT, dockerfile, image_environment, run, tool
+from tests.support.deployment import DEPLOY, ROOT, addresses_told, dockerfile, image_environment, run, tool
 from thalweg.api_client import ApiClient
 from thalweg.errors import ThalwegError
 
@@ -89,6 +89,7 @@ def test_dependencies_are_those_of_the_lock() -> None:
     written = run(sys.executable, "-c", python, cwd=ROOT)
     assert "chdb>=4.4" in written.stdout.splitlines(), written.stderr
     assert "click>=8.1" in written.stdout.splitlines()
+    assert "opentelemetry-sdk>=1.27" in written.stdout.splitlines()
 
 
 @functools.cache
@@ -152,13 +153,7 @@ def container() -> Iterator[Container]:
                 command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, cwd="/"
             ) as process,
         ):
-            assert process.stdout is not None
-            told = {}
-            for line in process.stdout:
-                if match := re.fullmatch(r"  (\w+) +(\S+).*\n", line):
-                    told[match[1]] = match[2]
-                if line.startswith("Ctrl-C"):
-                    break
+            told = addresses_told(process)
             try:
                 assert {"http", "grpc", "ops"} <= told.keys(), log.read_text()
                 yield Container(process, told, data, token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,26 @@ def test_what_is_not_allowed_is_barred(overlay: Path) -> None:
     for name, pod in pods(objects):
         labels = policies["thalweg-nothing"]["spec"]["podSelector"]["matchLabels"]
         assert labels.items() <= pod["metadata"]["labels"].items(), f"{name} is not barred"
+
+
+@each_overlay
+def test_ways_out_that_are_examples_can_be_added(overlay: Path, tmp_path: Path) -> None:
+    """Named in the kustomization as its head says, they are policies that open ways out alone, of pods there."""
+    copied = tmp_path / "kubernetes"
+    shutil.copytree(DEPLOY / "kubernetes", copied)
+    added = copied / "overlays" / overlay.name
+    settings = added / "kustomization.yaml"
+    settings.write_text(settings.read_text() + "  - egress.example.yaml\n")
+    assert "egress.example.yaml" in (overlay / "kustomization.yaml").read_text()
+    before, after = (named(kustomize(one), "NetworkPolicy") for one in (overlay, added))
+    objects = kustomize(added)
+    assert "thalweg-to-traces" in after.keys() - before.keys()
+    assert all(after[name] == before[name] for name in before)
+    for name in after.keys() - before.keys():
+        kubernetes_validate.validate(after[name], OLDEST_KUBERNETES, strict=True)
+        assert after[name]["metadata"]["namespace"] == "thalweg"
+        assert after[name]["spec"]["policyTypes"] == ["Egress"]
+        assert selected(objects, after[name]["spec"]["podSelector"]["matchLabels"]), name
 
 
 def test_the_autoscaler_scales_what_is_there_by_a_metric_that_the_rule_makes() -> None:

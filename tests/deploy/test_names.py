@@ -31,6 +31,7 @@ _METRIC = re.compile(r"\bthalweg_[a-z0-9_]+_(?:seconds|bytes|total|points|rows)(
 # Not where `thalweg` is the service that `docker compose exec` is told, or a namespace of Kubernetes.
 _COMMAND = re.compile(r"(?<!exec)(?<!-n)(?:^|[\s/])thalweg ([a-z][a-z-]*(?: [^\s|>#&;'\"]+)*)")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+_CITED = re.compile(r"deploy/README\.md, (?:\"([^\"]+)\"|(\w+))")
 # Of Compose and of ClickHouse in these files, not of Thalweg.
 _OTHERS = {
     "THALWEG_CLICKHOUSE_PASSWORD",
@@ -151,3 +152,16 @@ def test_links_lead_somewhere() -> None:
     links = set(_LINK.findall((DEPLOY / "README.md").read_text()))
     assert links
     assert not {link for link in links if not (DEPLOY / link).exists()}
+
+
+def test_headings_that_are_cited_are_there() -> None:
+    """Of the README: by name in the files of `deploy/`, and by its own links."""
+    text = (DEPLOY / "README.md").read_text()
+    headings = {heading.lower() for heading in re.findall(r"^##+ (.+)$", text, re.MULTILINE)}
+    cited = {
+        (quoted or word).lower() for path in files() for quoted, word in _CITED.findall(path.read_text(errors="ignore"))
+    }
+    assert {"sizing", "a machine with systemd"} <= cited
+    assert cited <= headings
+    anchors = {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import httpx
 import pytest
 
 from tests.support import archive, wire
+from tests.support.clickhouse_server import RunningServer
 from tests.support.engines import opened
+from tests.support.roles import migrated, role
 from tests.support.s3_server import S3Server, credentials, start_s3
 from tests.support.waiting import wait_until
-from thalweg.testing import ServerProcess, running_server
+from thalweg.api_client import ApiClient
+from thalweg.testing import running_server
 from thalweg_tracker.care.backup import take_backup
 from thalweg_tracker.care.backup_jobs import BackupJobs
 from thalweg_tracker.care.places import open_place
@@ -49,11 +53,11 @@ def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 class Load:
     """Writers that log without end, each to a run of its own. `acked`: how many steps of each are acknowledged."""
 
-    def __init__(self, server: ServerProcess, *, until_broken: bool = False) -> None:
+    def __init__(self, grpc_address: str, *, until_broken: bool = False) -> None:
         """`until_broken`: the server may end meanwhile."""
         self.acked = [0] * WRITERS
         self._may_break = until_broken
-        self._grpc = server.grpc
+        self._grpc = grpc_address
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
 
@@ -86,43 +90,80 @@ class Load:
             thread.join()
 
 
-def check_run(server: ServerProcess, run_id: str, at_least: int, at_most: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Databases of one engine: how commands name them, and what serves them. `servers`: not the embedded one."""
+
+    folder: Path
+    servers: RunningServer | None
+
+    def option(self, name: str) -> tuple[str, str]:
+        """Which database a command is about."""
+        if self.servers is None:
+            return "--data", str(self.folder / name)
+        return "--store", f"clickhouse://default@127.0.0.1:{self.servers.ports[0]}/backup_{name}"
+
+    @contextmanager
+    def serving(self, name: str) -> Iterator[tuple[str, ApiClient]]:
+        """The address of an ingest and a client of an API: of one server, or of a process each."""
+        _, place = self.option(name)
+        if self.servers is None:
+            with running_server(Path(place)) as server:
+                yield server.grpc, server.client
+            return
+        log = self.folder / "roles.log"
+        store = migrated(place)
+        with (
+            role(log, "ingest", "--grpc=127.0.0.1:0", store=store) as ingest,
+            role(log, "api", "--http=127.0.0.1:0", store=store) as api,
+        ):
+            yield ingest.ready["grpc"], ApiClient(api.ready["http"])
+
+
+@pytest.fixture(params=["embedded", "server"])
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
+    """Of each engine."""
+    return Databases(tmp_path, request.getfixturevalue("clickhouse") if request.param == "server" else None)
+
+
+def check_run(client: ApiClient, run_id: str, at_least: int, at_most: int) -> None:
     """A run ends somewhere in between, and all that is said of it says so."""
     path = f"/projects/{wire.PROJECT}"
     body = {"runs": [run_id], "metrics": ["loss", "lr"], "points": None}
-    loss, lr = server.client.post(f"{path}/series", body)["series"]
+    loss, lr = client.post(f"{path}/series", body)["series"]
     count = len(loss["x"])
     assert at_least <= count <= at_most
     assert loss["x"] == loss["value"] == lr["x"] == [float(step) for step in range(count)]
     assert lr["value"] == [-float(step) for step in range(count)]
-    metrics = {one["name"]: one for one in server.client.get(f"{path}/runs/{run_id}/metrics")["metrics"]}
+    metrics = {one["name"]: one for one in client.get(f"{path}/runs/{run_id}/metrics")["metrics"]}
     for name, last in (("loss", count - 1), ("lr", 1 - count)):
         assert (metrics[name]["last_step"], metrics[name]["last"]) == (count - 1, last)
-    assert server.client.get(f"{path}/runs/{run_id}")["last_step"] == count - 1
-    rows = server.client.post(f"{path}/runs/query", {"columns": ["count(loss)", "max(loss)", "min(lr)"]})["runs"]
+    assert client.get(f"{path}/runs/{run_id}")["last_step"] == count - 1
+    rows = client.post(f"{path}/runs/query", {"columns": ["count(loss)", "max(loss)", "min(lr)"]})["runs"]
     assert {row["run_id"]: row["values"] for row in rows}[run_id] == [count, count - 1, 1 - count]
 
 
-def test_a_backup_while_ingest_goes_on(tmp_path: Path) -> None:
-    """The server makes it. What was acknowledged before is in it, and everything that is told of it agrees."""
+def test_a_backup_while_ingest_goes_on(databases: Databases, tmp_path: Path) -> None:
+    """The embedded server makes it, or the command itself, beside the roles. What was acknowledged before is in it, and
+    everything that is told of it agrees."""
     to = tmp_path / "backups" / "today"
-    with running_server(tmp_path / "data") as server, Load(server) as load:
+    with databases.serving("source") as (grpc_address, _), Load(grpc_address) as load:
         before = list(load.acked)
-        made = told(command("backup", str(to), "--data", str(tmp_path / "data"), "--json"))
-        after = [count + 64 * STEPS for count in load.acked]  # committed, and not acknowledged yet
-        assert min(load.acked) > 0
-        refused = command("backup", str(to), "--data", str(tmp_path / "data"))
+        made = told(command("backup", str(to), *databases.option("source"), "--json"))
+        meanwhile = list(load.acked)
+        after = [count + 64 * STEPS for count in meanwhile]  # committed, and not acknowledged yet
+        assert sum(meanwhile) > sum(before), "ingest did not go on"
+        refused = command("backup", str(to), *databases.option("source"))
         assert refused.returncode == 1
         assert "a backup is there" in refused.stderr
     assert made["points"] >= 2 * sum(before)
-    restored = tmp_path / "restored"
     assert "The backup is whole" in command("restore_database", str(to), "--check").stdout
-    counted = told(command("restore_database", str(to), "--data", str(restored), "--json"))
+    counted = told(command("restore_database", str(to), *databases.option("restored"), "--json"))
     assert counted["points"] == made["points"]
     assert (counted["runs"], counted["series"]) == (WRITERS, 2 * WRITERS)
-    with running_server(restored) as server:
+    with databases.serving("restored") as (_, client):
         for number in range(WRITERS):
-            check_run(server, f"run-{number}", before[number], after[number])
+            check_run(client, f"run-{number}", before[number], after[number])
 
 
 def test_commands_say_what_is_wrong(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_what_was_acknowledged_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     """SIGTERM under load: each writer gets the acks of what was taken in, and nothing that was acknowledged is gone."""
     monkeypatch.setenv("THALWEG_DRAIN_S", "30")
     server = ServerProcess(tmp_path / "data")
-    load = Load(server, until_broken=True)
+    load = Load(server.grpc, until_broken=True)
     with load:
         assert server.stop() == 0
     with running_server(tmp_path / "data") as again:

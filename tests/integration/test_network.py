@@ -1,7 +1,8 @@
 """As an operator has it: a server on an address that is not loopback, in a network of its own, with TLS and tokens.
 
 Two network namespaces, joined by a pair of virtual Ethernet devices: the server lives in one, the training in the
-other. It takes root, and `ip` of iproute2.
+other. The server is what deploy/systemd/thalweg.service starts, with what its comments say of a network: command line,
+variables, credentials. It takes root, and `ip` of iproute2; systemd itself it does not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+
+from tests.support.deployment import DEPLOY, addresses_told, tool, unit
 
 SERVER, CLIENT = "10.231.77.1", "10.231.77.2"
 ADMIN = "an-administrator-of-this-test-0123456789"
@@ -85,16 +88,36 @@ def network(tmp_path: Path) -> Iterator[Network]:
         yield Network(*names, tmp_path)
 
 
+def as_systemd_would(folder: Path) -> tuple[list[str], dict[str, str], Path]:
+    """The unit's command line, variables and folder. The program is the one here, systemd's folders lie in `folder`."""
+    keys = unit(DEPLOY / "systemd" / "thalweg.service", with_examples=True)
+    state, credentials = folder / "state", folder / "credentials"
+    credentials.mkdir()
+    here = {"admin_token": ADMIN, **dict.fromkeys(("tls_cert", "tls_key"), (folder / "server.pem").read_text())}
+    for value in keys["LoadCredential"]:
+        name = value.partition(":")[0]
+        (credentials / name).write_text(here[name])
+    for name in keys["StateDirectory"]:
+        (state / name).mkdir(parents=True, mode=0o700)
+
+    def put_in(value: str) -> str:
+        return value.replace("%S", str(state)).replace("%d", str(credentials))
+
+    pairs = [pair for value in keys["Environment"] for pair in put_in(value).split()]
+    (line,), (cwd,) = keys["ExecStart"], keys["WorkingDirectory"]
+    program, *arguments = line.split()
+    return [tool(Path(program).name), *arguments], dict(pair.split("=", 1) for pair in pairs), Path(put_in(cwd))
+
+
 @pytest.fixture
 def url(network: Network) -> Iterator[str]:
-    """A server on all addresses of its namespace."""
-    pem = str(network.folder / "server.pem")
-    command = [sys.executable, "-m", "thalweg.cli.main", "up", "--json", "--data", str(network.folder / "data")]
-    command += ["--http", "0.0.0.0:0", "--grpc", "0.0.0.0:0", "--auth", "tokens", "--tls-cert", pem, "--tls-key", pem]
+    """A server on all addresses of its namespace, as its unit says."""
+    command, variables, state = as_systemd_would(network.folder)
     with (network.folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             ["ip", "netns", "exec", network.server, *command],
-            env={**os.environ, "THALWEG_ADMIN_TOKEN": ADMIN},
+            env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | variables,
+            cwd=state,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -102,8 +125,9 @@ def url(network: Network) -> Iterator[str]:
         )
     assert process.stdout is not None
     try:
-        ready = json.loads(process.stdout.readline())
-        yield f"https://{SERVER}:{ready['http'].rpartition(':')[2]}"
+        told = addresses_told(process)
+        assert "http" in told, (network.folder / "server.log").read_text()
+        yield f"https://{SERVER}:{told['http'].rpartition(':')[2]}"
     finally:
         process.terminate()
         code = process.wait(60)

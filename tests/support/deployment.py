@@ -95,15 +95,28 @@ def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield one["metadata"]["name"], one["spec"]["template"]
 
 
-def unit(path: Path) -> dict[str, list[str]]:
-    """Keys of a unit file, each with its values in order."""
+def unit(path: Path, *, with_examples: bool = False) -> dict[str, list[str]]:
+    """Keys of a unit file, each with its values in order. `with_examples`: with the settings that its comments show."""
     found: dict[str, list[str]] = {}
-    for line in path.read_text().splitlines():
+    text = path.read_text()
+    for line in (text.replace("\n#   ", "\n") if with_examples else text).splitlines():
         if line and line[0] not in "#[":
             key, mark, value = line.partition("=")
             assert mark, f"{path.name}: {line!r} is no setting"
             found.setdefault(key, []).append(value)
     return found
+
+
+def addresses_told(process: subprocess.Popen[str]) -> dict[str, str]:
+    """What a server command says on standard output when it is ready, by its first words; less if it ends before."""
+    assert process.stdout is not None
+    told = {}
+    for line in process.stdout:
+        if match := re.fullmatch(r"  (\w+) +(\S+).*\n", line):
+            told[match[1]] = match[2]
+        if line.startswith("Ctrl-C"):
+            break
+    return told
 
 
 def dockerfile() -> list[tuple[str, str]]:

@@ -26,9 +26,9 @@ class Role:
 
 
 @contextmanager
-def role(log: Path, *arguments: str, store: str = "") -> Iterator[Role]:
+def role(log: Path, *arguments: str, store: str = "", **variables: str) -> Iterator[Role]:
     """A server command for the time of the block; it must end with exit status 0."""
-    environment = {**os.environ, "THALWEG_STORE": store} if store else None
+    environment = {**os.environ, **({"THALWEG_STORE": store} if store else {}), **variables}
     with (
         log.open("ab") as stderr,
         subprocess.Popen(
