@@ -74,15 +74,15 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_what_was_acknowledged_survives_a_loss_of_power(tmp_path: Path, disk: Disk) -> None:
     """Points, names, attributes, the run itself: the moment after the acknowledgement the power goes."""
-    server = ServerProcess(disk.at / "data", log=tmp_path / "server.log")
-    run = thalweg.init(
-        project="faults", run_id="power", url=server.url, spool_dir=tmp_path / "spool", system_interval_s=0
-    )
-    run.config.update({"lr": 0.5})
-    for step in range(1000):
-        run.log({"loss": 1.0 / (1 + step), "square": step * step, "deep": {"half": step / 2}}, step=step)
-    assert run.flush(60)
-    disk.lose_power(server.kill)
+    with ServerProcess(disk.at / "data", log=tmp_path / "server.log") as server:
+        run = thalweg.init(
+            project="faults", run_id="power", url=server.url, spool_dir=tmp_path / "spool", system_interval_s=0
+        )
+        run.config.update({"lr": 0.5})
+        for step in range(1000):
+            run.log({"loss": 1.0 / (1 + step), "square": step * step, "deep": {"half": step / 2}}, step=step)
+        assert run.flush(60)
+        disk.lose_power(server.kill)
     disk.mount()
     with running_server(disk.at / "data") as again:
         training.assert_complete(again.client, "power", 999)
