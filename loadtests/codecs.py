@@ -29,8 +29,8 @@ class Codecs:
     value_type: str = "Float64"
     time: str = DELTA
     time_block_mib: int = 0
-    step: str = "DoubleDelta, ZSTD(1)"
-    key: str = "ZSTD(1)"
+    step: str = "Delta, LZ4"
+    key: str = "LZ4"
     is_schema: bool = False
 
     def create(self, table: str) -> str:
@@ -55,7 +55,8 @@ class Codecs:
 CODECS: Final = (
     Codecs("the schema", is_schema=True),
     Codecs("Gorilla and Delta, blocks as usual"),
-    Codecs("LZ4 for all", "LZ4", time="LZ4", step="LZ4", key="LZ4"),
+    Codecs("LZ4 for all", "LZ4", time="LZ4", step="LZ4"),
+    Codecs("key ZSTD(1), step DoubleDelta, ZSTD(1)", step="DoubleDelta, ZSTD(1)", key="ZSTD(1)"),
     Codecs("value ZSTD(1)", "ZSTD(1)"),
     Codecs("value Gorilla, LZ4", "Gorilla, LZ4"),
     Codecs("value FPC, ZSTD(1)", "FPC, ZSTD(1)"),

@@ -346,3 +346,6 @@ ALTER TABLE `thalweg`.`retentions_local` ON CLUSTER `main` MODIFY SETTING fsync_
 
 ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING min_bytes_for_wide_part = 134217728, number_of_free_entries_in_pool_to_lower_max_size_of_merge = 2,
     max_bytes_to_merge_at_min_space_in_pool = 1;
+
+ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY COLUMN run CODEC(LZ4), MODIFY COLUMN metric CODEC(LZ4), MODIFY COLUMN rank CODEC(LZ4),
+    MODIFY COLUMN step CODEC(Delta, LZ4);
