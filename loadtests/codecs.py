@@ -70,6 +70,8 @@ CODECS: Final = (
     Codecs("time GCD, Delta, ZSTD(1)", time="GCD, Delta, ZSTD(1)"),
     Codecs("time Delta, T64, ZSTD(1)", time="Delta, T64, ZSTD(1)"),
     Codecs("time Delta, ZSTD(1), blocks of 1 MiB", time_block_mib=1),
+    Codecs("time Delta, ZSTD(1, 20), blocks of 1 MiB", time="Delta, ZSTD(1, 20)", time_block_mib=1),
+    Codecs("time Delta, ZSTD(1, 21), blocks of 2 MiB", time="Delta, ZSTD(1, 21)", time_block_mib=2),
     Codecs("time Delta, ZSTD(1, 24), blocks of 4 MiB", time=_WINDOW, time_block_mib=4),
     Codecs("time Delta, ZSTD(1, 24), blocks of 16 MiB", time=_WINDOW, time_block_mib=16),
     Codecs("value as bits, Delta, T64('bit'), ZSTD(1); time in blocks of 1 MiB", _T64, BITS, time_block_mib=1),

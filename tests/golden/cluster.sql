@@ -348,4 +348,6 @@ ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY SETTING min_bytes_
     max_bytes_to_merge_at_min_space_in_pool = 1;
 
 ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY COLUMN run CODEC(LZ4), MODIFY COLUMN metric CODEC(LZ4), MODIFY COLUMN rank CODEC(LZ4),
-    MODIFY COLUMN step CODEC(Delta, LZ4);
+    MODIFY COLUMN step CODEC(Delta, LZ4), MODIFY COLUMN time CODEC(Delta, ZSTD(1, 21));
+
+ALTER TABLE `thalweg`.`points_local` ON CLUSTER `main` MODIFY COLUMN time MODIFY SETTING min_compress_block_size = 2097152, max_compress_block_size = 2097152;
