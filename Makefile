@@ -29,7 +29,7 @@ test: $(VENV)/installed  ## Run all checks and all tests.
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-BENCHES = log_call training_cost freshness ingest access endurance mixed move lineage queries growth storage backup driver_path wire_layout
+BENCHES = log_call training_cost freshness ingest access endurance mixed move lineage queries growth storage unmerged backup driver_path wire_layout
 
 bench: $(VENV)/installed  ## Measure, and write loadtests/reports/. Takes about an hour.
 	@failed=; for name in $(BENCHES); do $(BIN)/python -m loadtests.$$name || failed="$$failed $$name"; done; \

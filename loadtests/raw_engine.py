@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,26 +22,31 @@ from thalweg_tracker.model import limits
 from thalweg_tracker.model.rows import POINTS
 
 _POOL = 8
-_CLIENTS = 2
 
 
 class RowPool:
     """Batches of rows: values take turns, steps go on. Making one takes a few milliseconds."""
 
-    def __init__(self, metrics: int) -> None:
-        self.steps = limits.COMMIT_MAX_ROWS // metrics // _CLIENTS
-        series = _CLIENTS * metrics
+    def __init__(self, metrics: int, clients: int = 2) -> None:
+        self.steps = limits.COMMIT_MAX_ROWS // metrics // clients
+        series = clients * metrics
         self.rows = self.steps * series
-        keys = np.sort(np.random.default_rng(1).integers(0, 2**63, metrics, dtype=np.uint64))
-        self._run = pa.array(np.repeat(np.arange(1, _CLIENTS + 1, dtype=np.uint64), self.steps * metrics))
-        self._metric = pa.array(np.tile(np.repeat(keys, self.steps), _CLIENTS))
+        self.keys = np.sort(np.random.default_rng(1).integers(0, 2**63, metrics, dtype=np.uint64))
+        """Of the metrics, in their order."""
+        self._run = pa.array(np.repeat(np.arange(1, clients + 1, dtype=np.uint64), self.steps * metrics))
+        self._metric = pa.array(np.tile(np.repeat(self.keys, self.steps), clients))
         self._rank = pa.array(np.zeros(self.rows, np.uint16))
         self._step = np.tile(np.arange(self.steps, dtype=float), series)
-        frames = [Frames.of(metrics, seed) for seed in range(_CLIENTS)]
+        frames = [Frames.of(metrics, seed) for seed in range(clients)]
         self.values = []
         for number in range(_POOL):
             steps = np.arange(number * self.steps, (number + 1) * self.steps)
             self.values.append(np.concatenate([one.values(steps).T.ravel() for one in frames]))
+
+    def values_of_first_run(self, number: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The values of one insert in the first run: metrics x steps, float64."""
+        metrics = len(self.keys)
+        return self.values[number % _POOL][: metrics * self.steps].reshape(metrics, self.steps)
 
     def batch(self, number: int) -> pa.Table:
         """The rows of one insert."""
