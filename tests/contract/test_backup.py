@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +39,34 @@ def place(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "backup")
 
 
-@pytest.fixture
-def filled(store: Store, place: Folder) -> dict[str, Any]:
-    """What the API says of a database of which there is a backup."""
+@dataclass(frozen=True)
+class Filled:
+    """A database, what the API says of it, and a folder with its backup. Nothing changes them."""
+
+    store: Store
+    told: dict[str, Any]
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=["embedded", "server"])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Made once for each engine."""
+    folder = tmp_path_factory.mktemp("filled")
+    store: Store = EmbeddedStore(folder / "data")
+    if request.param == "server":
+        store = server_store(request.getfixturevalue("clickhouse"), "filled_for_backups")
     with archive.tracker_on(store) as tracker:
         archive.fill(tracker)
         told = archive.ask_all(tracker.http)
-        take_backup(tracker.engine, place, 7)
-    return told
+        take_backup(tracker.engine, Folder(folder / "backup"), 7)
+    return Filled(store, told, folder / "backup")
+
+
+@pytest.fixture
+def backup(filled: Filled, place: Folder, tmp_path: Path) -> Folder:
+    """A copy of the backup, at `place`."""
+    shutil.copytree(filled.folder, tmp_path / "backup")
+    return place
 
 
 def rows_of(engine: Engine, table: str) -> int:
@@ -54,26 +76,26 @@ def rows_of(engine: Engine, table: str) -> int:
 
 @pytest.mark.parametrize("into", ["embedded", "server"])
 def test_a_restored_database_answers_as_the_first_one(
-    filled: dict[str, Any], place: Folder, into: str, tmp_path: Path, clickhouse: RunningServer
+    filled: Filled, backup: Folder, into: str, tmp_path: Path, clickhouse: RunningServer
 ) -> None:
     """Of either engine, from either. Copies, re-logged steps, ranks, forks, rewinds, NaN and all."""
     other: Store = EmbeddedStore(tmp_path / "restored")
     if into == "server":
         other = server_store(clickhouse, f"restored_{tmp_path.name.replace('-', '_')}"[:60])
     with opened(other) as engine:
-        counted = restore_backup(engine, place)
+        counted = restore_backup(engine, backup)
     with asked(other) as (engine, http):
         assert pending(engine) == []
-        assert archive.differences(filled, archive.ask_all(http)) == {}
-        assert counted.points == rows_of(engine, "points") == read_manifest(place).rows_of("points") > 500
+        assert archive.differences(filled.told, archive.ask_all(http)) == {}
+        assert counted.points == rows_of(engine, "points") == read_manifest(backup).rows_of("points") > 500
         assert (counted.runs, counted.projects) == (6, 2)
 
 
-def test_a_restored_database_goes_on(filled: dict[str, Any], place: Folder, tmp_path: Path) -> None:
+def test_a_restored_database_goes_on(backup: Folder, tmp_path: Path) -> None:
     """Writers that come back write on: their points join those that were restored, and steps said again count once."""
     store = EmbeddedStore(tmp_path / "restored")
     with opened(store) as engine:
-        restore_backup(engine, place)
+        restore_backup(engine, backup)
         with answering(engine, None) as tracker:
             tracker.log("odd", "loss", {2.0: 30.0, 4.0: 40.0}, writer=21)
             (series,) = tracker.series(["odd"], ["loss"])
@@ -82,13 +104,13 @@ def test_a_restored_database_goes_on(filled: dict[str, Any], place: Folder, tmp_
             assert detail["last_step"] == 4
 
 
-def test_a_place_that_is_taken_stays_as_it_is(filled: dict[str, Any], place: Folder, store: Store) -> None:
+def test_a_place_that_is_taken_stays_as_it_is(filled: Filled, backup: Folder) -> None:
     """A backup is not overwritten, nor is anything else."""
-    before = place.get(manifests.NAME)
-    with opened(store) as engine, pytest.raises(RejectedError, match="a backup is there") as caught:
-        take_backup(engine, place, 8)
+    before = backup.get(manifests.NAME)
+    with opened(filled.store) as engine, pytest.raises(RejectedError, match="a backup is there") as caught:
+        take_backup(engine, backup, 8)
     assert caught.value.code == "place_taken"
-    assert place.get(manifests.NAME) == before
+    assert backup.get(manifests.NAME) == before
 
 
 def test_an_unfinished_backup_is_none(store: Store, place: Folder, tmp_path: Path) -> None:
@@ -104,16 +126,16 @@ def test_an_unfinished_backup_is_none(store: Store, place: Folder, tmp_path: Pat
             read_manifest(place)
 
 
-def test_a_database_with_rows_is_not_restored_into(filled: dict[str, Any], place: Folder, store: Store) -> None:
+def test_a_database_with_rows_is_not_restored_into(filled: Filled, backup: Folder) -> None:
     """What is there stays."""
-    with asked(store) as (engine, http):
+    with asked(filled.store) as (engine, http):
         with pytest.raises(RejectedError) as caught:
-            restore_backup(engine, place)
+            restore_backup(engine, backup)
         assert caught.value.code == "not_empty"
-        assert archive.differences(filled, archive.ask_all(http)) == {}
+        assert archive.differences(filled.told, archive.ask_all(http)) == {}
 
 
-def damaged(place: Folder, path: Path, how: str) -> None:
+def damage(path: Path, how: str) -> None:
     """Spoils one file of a backup."""
     content = path.read_bytes()
     if how == "gone":
@@ -126,18 +148,16 @@ def damaged(place: Folder, path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "cut", "flipped"])
 @pytest.mark.parametrize("name", ["points/000001.parquet", "attributes/000001.parquet", manifests.NAME])
-def test_a_damaged_backup_is_refused(
-    filled: dict[str, Any], place: Folder, tmp_path: Path, store: Store, how: str, name: str
-) -> None:
+def test_a_damaged_backup_is_refused(backup: Folder, tmp_path: Path, how: str, name: str) -> None:
     """Whichever file it is: the check says so, and a restore leaves nothing that could be taken for a database."""
-    damaged(place, tmp_path / "backup" / name, how)
+    damage(tmp_path / "backup" / name, how)
     with pytest.raises(RejectedError) as caught:
-        check_backup(place)
+        check_backup(backup)
     assert caught.value.code in ("damaged_backup", "no_backup")
     other = EmbeddedStore(tmp_path / "restored")
     with opened(other) as engine:
         with pytest.raises(RejectedError):
-            restore_backup(engine, place)
+            restore_backup(engine, backup)
         if how == "flipped" and name != manifests.NAME:
             with pytest.raises(EngineError, match="a restore into it did not end"):
                 migrate(engine)
@@ -145,22 +165,20 @@ def test_a_damaged_backup_is_refused(
             assert migrate(engine) == shipped()
 
 
-def test_rows_that_are_not_those_of_the_backup_are_found(
-    filled: dict[str, Any], place: Folder, tmp_path: Path, store: Store
-) -> None:
+def test_rows_that_are_not_those_of_the_backup_are_found(backup: Folder, tmp_path: Path) -> None:
     """The sums are of what the database holds, not of what was read: here the manifest names others."""
-    document = json.loads(place.get(manifests.NAME))
-    manifest = manifests.from_json(place.get(manifests.NAME), "here")
+    document = json.loads(backup.get(manifests.NAME))
+    manifest = manifests.from_json(backup.get(manifests.NAME), "here")
     tables = [
         manifests.TableContent(one.name, one.rows, "0" * 16 if one.name == "attributes" else one.checksum, one.files)
         for one in manifest.tables
     ]
     assert document["tables"][0]["name"] == "points"
     other = manifests.Manifest(manifest.thalweg, manifest.created_us, manifest.migrations, tuple(tables))
-    place.put(manifests.NAME, manifests.to_json(other))
+    backup.put(manifests.NAME, manifests.to_json(other))
     with opened(EmbeddedStore(tmp_path / "restored")) as engine:
         with pytest.raises(EngineError, match="the restored table attributes is not that of the backup"):
-            restore_backup(engine, place)
+            restore_backup(engine, backup)
         with pytest.raises(EngineError, match="a restore into it did not end"):
             pending(engine)
 
