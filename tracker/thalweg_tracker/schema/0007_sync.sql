@@ -1,6 +1,6 @@
 -- What was inserted is on the disk before it is acknowledged, and what was merged is before the parts that it was merged from are
 -- removed: a loss of power takes nothing that was acknowledged. The engine by itself leaves both to the system, which may write
--- half a minute later, and removes merged parts about as soon where it is embedded.
+-- half a minute later, and removes merged parts at once where it is embedded.
 ALTER TABLE migrations MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
 ALTER TABLE points MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
 ALTER TABLE series_stats MODIFY SETTING fsync_after_insert = 1, min_rows_to_fsync_after_merge = 1, fsync_part_directory = 1;
