@@ -1,7 +1,10 @@
-"""What it costs to ask for tokens: points a second, milliseconds a request, and how soon a revoked token is refused.
+"""What it costs to ask for tokens: CPU of the ingest, milliseconds a request, and how soon a revoked token is refused.
 
-The same load, and the same requests, against a server that asks for tokens and one that does not, in turns; ratios are
-of one round. The load's points are read back and compared.
+The same loads, and the same requests, against a server that asks for tokens and one that does not, in turns; ratios are
+of one round. All points are read back and compared. A token is looked up for each batch: `small batches` is the load
+where that weighs most, ten points a batch, so what tokens cost the ingest at most is told by the CPU that the server
+takes for it. `wide`, a look-up for some ten thousand points, cannot tell: as its merges fall, two equal loads differ by
+a tenth or more.
 
 `revoked`: from the answer to the order until nothing can be done with the token any more, the longest of a round: by a
 new request or a new stream, on a stream that was open and goes on sending, and on one that was open and says nothing,
@@ -24,18 +27,23 @@ from typing import Final
 
 import grpc
 import httpx
+import psutil
 
 from loadtests.report import Report
 from tests.support import wire
 from tests.support.clickhouse_server import start
 from tests.support.roles import migrated, role
 from thalweg.api_client import ApiClient
+from thalweg.bench.frames import Frames
 from thalweg.bench.ingest import IngestLoad, run_ingest
+from thalweg.bench.read_back import verify
+from thalweg.bench.streams import StreamsLoad, run_streams
 from thalweg.testing import ServerProcess, running_server
 
 ADMIN: Final = "a" * 40
 REQUESTS: Final = 2000
 PROJECT: Final = "bench"
+SMALL_BATCHES: Final = StreamsLoad(writers=200, metrics=10, steps_per_s=10, seconds=8)
 REVOKED: Final = 4
 """Tokens of each kind and round: how long it takes elsewhere depends on when the order comes."""
 PATIENCE_S: Final = 60
@@ -58,6 +66,23 @@ def serving(*, tokens: bool) -> Iterator[ServerProcess]:
                 yield server
             finally:
                 os.environ.pop("THALWEG_TOKEN", None)
+
+
+def cpu_s(server: ServerProcess) -> float:
+    """What the server has taken so far."""
+    times = psutil.Process(server.process.pid).cpu_times()
+    return times.user + times.system
+
+
+def small_batches_us(server: ServerProcess) -> float:
+    """CPU of the server for a frame of ten points; what reading them back takes is not in it."""
+    before_s = cpu_s(server)
+    result = run_streams(server.url, PROJECT, SMALL_BATCHES, check=False)
+    took_s = cpu_s(server) - before_s
+    frames = result.points // SMALL_BATCHES.metrics
+    for seed, run_id in enumerate(result.runs):
+        verify(server.client, PROJECT, run_id, Frames.of(SMALL_BATCHES.metrics, seed), frames // SMALL_BATCHES.writers)
+    return 1e6 * took_s / frames
 
 
 def request_ms(server: ServerProcess, path: str) -> float:
@@ -189,28 +214,33 @@ def measure_elsewhere(rounds: int, found: dict[str, list[float]]) -> None:
 def main() -> None:
     """Measures in rounds and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--rounds", type=int, default=12, help="of loads and requests")
+    parser.add_argument("--revocations", type=int, default=3, help="rounds of revocations")
+    parser.add_argument("--seconds", type=float, default=12)
     options = parser.parse_args()
     report = Report("Access", (__doc__ or "").strip())
     load = IngestLoad(2, 1000, seconds=options.seconds)
+    batches: dict[bool, list[float]] = {False: [], True: []}
     rates: dict[bool, list[float]] = {False: [], True: []}
     requests: dict[bool, list[float]] = {False: [], True: []}
     revoked: dict[str, list[float]] = {}
     for number in range(options.rounds):
         for tokens in (False, True) if number % 2 == 0 else (True, False):
             with serving(tokens=tokens) as server:
+                batches[tokens].append(small_batches_us(server))
                 rates[tokens].append(run_ingest(server.url, PROJECT, load).points_per_s)
                 requests[tokens].append(request_ms(server, f"/projects/{PROJECT}/custom-metrics"))
-                if tokens:
+                if tokens and number < options.revocations:
                     measure_here(server, revoked)
-        print(f"round {number + 1}: {rates[False][-1]:,.0f} without, {rates[True][-1]:,.0f} with tokens", flush=True)
-    measure_elsewhere(options.rounds, revoked)
-    costs = [100 * (1 - with_ / without) for without, with_ in zip(rates[False], rates[True], strict=True)]
+        print(f"round {number + 1}: {batches[False][-1]:.0f} us without, {batches[True][-1]:.0f} us with tokens")
+    measure_elsewhere(options.revocations, revoked)
+    costs = [100 * (with_ / without - 1) for without, with_ in zip(batches[False], batches[True], strict=True)]
     slower = [with_ - without for without, with_ in zip(requests[False], requests[True], strict=True)]
+    report.add("small batches: server's CPU of one, without tokens", "us", batches[False])
+    report.add("small batches: server's CPU of one, with tokens", "us", batches[True])
+    report.add("small batches: more CPU with tokens", "%", costs, "under 3")
     report.add("wide, without tokens", "points/s", rates[False])
     report.add("wide, with tokens", "points/s", rates[True])
-    report.add("ingest lost to tokens", "%", costs, "under 3")
     report.add("a request, without tokens", "ms", requests[False])
     report.add("a request, with tokens", "ms", requests[True])
     report.add("a request, more with tokens", "ms", slower, "under 1")
