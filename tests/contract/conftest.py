@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engines import opened, server_store
-from tests.support.two_shards import TwoShardStore
+from tests.support.engines import opened, store_of
 from thalweg_tracker.engine.contract import Engine
-from thalweg_tracker.model.settings import EmbeddedStore, Store
+from thalweg_tracker.model.settings import Store
 
 _numbers = itertools.count()
 
@@ -17,11 +16,7 @@ _numbers = itertools.count()
 @pytest.fixture(params=["embedded", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Where the data of this test lies; nothing is there yet."""
-    if request.param == "cluster":
-        return TwoShardStore(tmp_path / "data")
-    if request.param == "embedded":
-        return EmbeddedStore(tmp_path / "data")
-    return server_store(request.getfixturevalue("clickhouse"), f"contract_{next(_numbers)}")
+    return store_of(request, tmp_path, f"contract_{next(_numbers)}")
 
 
 @pytest.fixture

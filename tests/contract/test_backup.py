@@ -16,7 +16,7 @@ import pytest
 from tests.support import archive
 from tests.support.checkpoints import answering
 from tests.support.clickhouse_server import RunningServer
-from tests.support.engines import opened, server_store
+from tests.support.engines import opened, server_store, store_of
 from thalweg_tracker.care import manifest as manifests
 from thalweg_tracker.care.backup import StoppedError, take_backup
 from thalweg_tracker.care.places import Folder
@@ -52,9 +52,7 @@ class Filled:
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filled:
     """Made once for each engine."""
     folder = tmp_path_factory.mktemp("filled")
-    store: Store = EmbeddedStore(folder / "data")
-    if request.param == "server":
-        store = server_store(request.getfixturevalue("clickhouse"), "filled_for_backups")
+    store = store_of(request, folder, "filled_for_backups")
     with archive.tracker_on(store) as tracker:
         archive.fill(tracker)
         told = archive.ask_all(tracker.http)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -51,6 +52,15 @@ NASTY_FLOATS: Final = [
     -2.2250738585072009e-308,
     1.7976931348623157e308,
 ]
+
+
+def store_of(request: pytest.FixtureRequest, folder: Path, database: str) -> Store:
+    """An empty one of the kind that is the parameter of a fixture: "embedded", "server" or "cluster"."""
+    if request.param == "cluster":
+        return TwoShardStore(folder / "data")
+    if request.param == "embedded":
+        return EmbeddedStore(folder / "data")
+    return server_store(request.getfixturevalue("clickhouse"), database)
 
 
 @contextmanager

@@ -34,7 +34,6 @@ from thalweg_tracker.engine.contract import Engine
 from thalweg_tracker.errors import ExpressionError
 from thalweg_tracker.expressions.check import check
 
-_PREFIX: Final = f"/projects/{wire.PROJECT}"
 _LATER_US: Final = 3600 * SECOND_US
 _TOGETHER: Final = 16
 Answers = dict[tuple[str, str], Any]
@@ -113,12 +112,12 @@ class Client:
 
 
 class Session:
-    """One script on one engine. `complaints`: what is not as it should be."""
+    """One script on one engine, in a project of its own. `complaints`: what is not as it should be."""
 
-    def __init__(self, engine: Engine, http: httpx.Client | None) -> None:
+    def __init__(self, engine: Engine, http: httpx.Client | None, project: str = wire.PROJECT) -> None:
         self.complaints: list[str] = []
-        self._runs = Twice(engine)
-        self._client = Client(http) if http else None
+        self._runs = Twice(engine, project)
+        self._client = Client(http, project) if http else None
         self._custom: dict[str, str] = {}
         self._oracle = Oracle({}, {})
 
