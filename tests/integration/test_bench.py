@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import thalweg
 from tests.support.proxy import passing_on
 from thalweg.api_client import ApiClient
 from thalweg.bench.answers import WrongAnswerError
-from thalweg.bench.frames import Frames
+from thalweg.bench.frames import Frames, Mappings
 from thalweg.bench.ingest import IngestLoad, run_ingest
 from thalweg.bench.numbers import quantile
 from thalweg.bench.queries import NothingThereError, define_custom, find_subject, questions, run_queries
@@ -214,19 +215,17 @@ def test_no_server() -> None:
 def test_wrong_data_is_told(server: ServerProcess, tmp_path: Path) -> None:
     """A point too few, a value that differs, a step that differs, another rank's: each fails."""
     frames, steps = Frames.of(3, seed=1), 10
+    rows = Mappings(frames)
     for rank in (0, 1):
         run = thalweg.init(
             project="wrong", run_id="r", url=server.url, spool_dir=tmp_path, rank=rank, system_interval_s=0
         )
         for step in range(steps):
-            row = dict.fromkeys(frames.names, 0.5)
-            if rank == 0:
-                frames.fill(row, step)
-            run.log(row, step=step)
+            run.log(rows[step] if rank == 0 else dict.fromkeys(frames.names, 0.5), step=step)
         run.finish()
     assert verify(server.client, "wrong", "r", frames, steps, rank=0) == 3 * steps
     assert verify(server.client, "wrong", "r", frames, 0, rank=0) == 0
-    other = Frames(frames.names, (np.nextafter(frames.tables[0], np.float32(9)), *frames.tables[1:]))
+    other = replace(frames, rows=np.nextafter(frames.rows, 9))
     for call in (
         lambda: verify(server.client, "wrong", "r", frames, steps + 1, rank=0),
         lambda: verify(server.client, "wrong", "r", frames, steps - 1, rank=0),

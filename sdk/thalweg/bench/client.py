@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import thalweg
-from thalweg.bench.frames import Frames
+from thalweg.bench.frames import Frames, Mappings
 from thalweg.bench.numbers import quantile
 
 _TIMES_MOST: Final = 1_000_000
@@ -55,7 +55,7 @@ class Done:
 
 def carry_out(order: Order) -> Done:
     """Logs for the time given, and waits until all is acknowledged. Raises TimeoutError."""
-    frames = Frames.of(order.metrics, order.seed)
+    rows = Mappings(Frames.of(order.metrics, order.seed))
     run = thalweg.init(
         project=order.project, url=order.url, spool_dir=Path(order.spool_dir), system_interval_s=0, tags=["bench"]
     )
@@ -66,7 +66,6 @@ def carry_out(order: Order) -> Done:
         raise EOFError("whoever started this client is gone")
     before = run.unacknowledged
     took_ns: list[int] = []
-    row: dict[str, float] = {}
     clock = time.perf_counter_ns
     records_ahead = max(order.backlog_points // order.metrics, 2)
     begin = time.perf_counter()
@@ -82,7 +81,7 @@ def carry_out(order: Order) -> Done:
         elif step % 16 == 0 and run.unacknowledged > records_ahead:
             time.sleep(0.002)
             continue
-        frames.fill(row, step)
+        row = rows[step]
         start = clock()
         run.log(row, step=step)
         if len(took_ns) < _TIMES_MOST:
