@@ -1,7 +1,7 @@
 """What lasts: a long run, and more than the server takes.
 
 `long`: one client, one run of 1,000 metrics, as fast as it is taken: points/s and memory of the server in each tenth of
-the time. `overload`: five clients log as fast as they can for the time given, whatever the server takes; four users
+the time. `overload`: three clients log as fast as they can for the time given, whatever the server takes; four users
 ask it meanwhile, who rest a second between two questions; then it is quiet until all is acknowledged. All points are
 read back and compared, value by value. The rate at which the clients log is told beside the one that is acknowledged:
 it is what they reach on this machine, which they share with the server.
@@ -51,7 +51,7 @@ def _last_to_first(tenths: Sequence[float]) -> float:
 
 def measure_overload(report: Report, seconds: float) -> None:
     """More than is taken, with queries beside it."""
-    load = IngestLoad(clients=5, metrics=1000, seconds=seconds, backlog_points=_NO_BOUND)
+    load = IngestLoad(clients=3, metrics=1000, seconds=seconds, backlog_points=_NO_BOUND)
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
         with ingest_beside(server.url, "bench", load) as loading:
             _wait_for_metrics(server, "bench")
