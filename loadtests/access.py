@@ -2,9 +2,9 @@
 
 The same loads, and the same requests, against a server that asks for tokens and one that does not, in turns; ratios are
 of one round. All points are read back and compared. A token is looked up for each batch: `small batches` is the load
-where that weighs most, ten points a batch, so what tokens cost the ingest at most is told by the CPU that the server
-takes for it. `wide`, a look-up for some ten thousand points, cannot tell: as its merges fall, two equal loads differ by
-a tenth or more.
+where that weighs most, a frame or a few of ten points a batch, so what tokens cost the ingest at most is told by the
+CPU that the server takes for a frame of it. `wide`, a look-up for some ten thousand points, cannot tell: as its merges
+fall, two equal loads differ by a tenth or more.
 
 `revoked`: from the answer to the order until nothing can be done with the token any more, the longest of a round: by a
 new request or a new stream, on a stream that was open and goes on sending, and on one that was open and says nothing,
@@ -27,9 +27,9 @@ from typing import Final
 
 import grpc
 import httpx
-import psutil
 
 from loadtests.report import Report
+from loadtests.usage import cpu_s
 from tests.support import wire
 from tests.support.clickhouse_server import start
 from tests.support.roles import migrated, role
@@ -68,17 +68,11 @@ def serving(*, tokens: bool) -> Iterator[ServerProcess]:
                 os.environ.pop("THALWEG_TOKEN", None)
 
 
-def cpu_s(server: ServerProcess) -> float:
-    """What the server has taken so far."""
-    times = psutil.Process(server.process.pid).cpu_times()
-    return times.user + times.system
-
-
 def small_batches_us(server: ServerProcess) -> float:
     """CPU of the server for a frame of ten points; what reading them back takes is not in it."""
-    before_s = cpu_s(server)
+    before_s = cpu_s(server.process.pid)
     result = run_streams(server.url, PROJECT, SMALL_BATCHES, check=False)
-    took_s = cpu_s(server) - before_s
+    took_s = cpu_s(server.process.pid) - before_s
     frames = result.points // SMALL_BATCHES.metrics
     for seed, run_id in enumerate(result.runs):
         verify(server.client, PROJECT, run_id, Frames.of(SMALL_BATCHES.metrics, seed), frames // SMALL_BATCHES.writers)
@@ -236,8 +230,8 @@ def main() -> None:
     measure_elsewhere(options.revocations, revoked)
     costs = [100 * (with_ / without - 1) for without, with_ in zip(batches[False], batches[True], strict=True)]
     slower = [with_ - without for without, with_ in zip(requests[False], requests[True], strict=True)]
-    report.add("small batches: server's CPU of one, without tokens", "us", batches[False])
-    report.add("small batches: server's CPU of one, with tokens", "us", batches[True])
+    report.add("small batches: server's CPU of a frame, without tokens", "us", batches[False])
+    report.add("small batches: server's CPU of a frame, with tokens", "us", batches[True])
     report.add("small batches: more CPU with tokens", "%", costs, "under 3")
     report.add("wide, without tokens", "points/s", rates[False])
     report.add("wide, with tokens", "points/s", rates[True])

@@ -25,8 +25,8 @@ import numpy as np
 from loadtests.beside import ingest_beside
 from loadtests.curves import NAMES, SHORT_STEPS, Training
 from loadtests.filling import PROJECT, Filler, Ledger, settle
-from loadtests.memory import peak_mib, resident_mib
 from loadtests.report import Report, python_loop_ms
+from loadtests.usage import peak_mib, resident_mib
 from thalweg.bench.ingest import IngestLoad
 from thalweg.testing import running_server
 from thalweg_tracker.engine.embedded import EmbeddedEngine

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import psutil
 
 from loadtests.filling import Ledger, each_us, stream_schema, writer_of
 from loadtests.report import Report
+from loadtests.usage import cpu_s
 from tests.support.clickhouse_server import RunningServer, start
 from tests.support.engines import server_store
 from thalweg.api_client import ApiClient, run_path
@@ -208,9 +208,9 @@ def measure_end_to_end(server: RunningServer, report: Report, folder: Path, roun
             role(store, log, "ingest", "--grpc=127.0.0.1:0") as ingest,
             role(store, log, "api", "--http=127.0.0.1:0", f"--ingest={ingest.grpc}") as api,
         ):
-            before = [_cpu_s(pid) for pid in (ingest.pid, server.pid)]
+            before = [cpu_s(pid) for pid in (ingest.pid, server.pid)]
             result = run_ingest(api.http, PROJECT, load, check=False)
-            after = [_cpu_s(pid) for pid in (ingest.pid, server.pid)]
+            after = [cpu_s(pid) for pid in (ingest.pid, server.pid)]
             compare_runs(ApiClient(api.http), result.runs, load.metrics, result.points)
         rates.append(result.points_per_s)
         for values, used_s in zip((ours, servers), np.subtract(after, before), strict=True):
@@ -228,11 +228,6 @@ def compare_runs(client: ApiClient, runs: tuple[str, ...], metrics: int, points:
         (first,) = client.get(f"{run_path(PROJECT, run_id)}/metrics", match=f"^{frames.names[0]}$")["metrics"]
         found += verify(client, PROJECT, run_id, frames, int(first["last_step"]) + 1)
     assert found == points, (found, points)
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
 
 
 def main() -> None:

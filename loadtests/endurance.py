@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.beside import ingest_beside
-from loadtests.memory import peak_mib, resident_each_second
 from loadtests.report import Report
+from loadtests.usage import peak_mib, resident_each_second
 from thalweg.bench.ingest import IngestLoad, run_ingest
 from thalweg.bench.queries import NothingThereError, find_subject, run_queries
 from thalweg.testing import ServerProcess, running_server

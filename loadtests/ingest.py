@@ -16,14 +16,12 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import psutil
-
-from loadtests.memory import peak_mib
 from loadtests.raw_engine import raw_rows_per_second
 from loadtests.report import Report
+from loadtests.usage import cpu_s, peak_mib
 from thalweg.bench.ingest import LOADS, IngestLoad, run_ingest
 from thalweg.bench.streams import StreamsLoad, run_streams
-from thalweg.testing import ServerProcess, running_server
+from thalweg.testing import running_server
 
 WANTED = {"wide": "at least 2,000,000", "very-wide": "at least 1,000,000"}
 
@@ -52,9 +50,9 @@ class Figures:
 def measure_ingest(figures: Figures, name: str, load: IngestLoad) -> None:
     """One of the loads of the SDK."""
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "data") as server:
-        used_s = _cpu_s(server)
+        used_s = cpu_s(server.process.pid)
         result = run_ingest(server.url, "bench", load)
-        used_s = _cpu_s(server) - used_s
+        used_s = cpu_s(server.process.pid) - used_s
         figures.add(f"{name}: acknowledged", "points/s", result.points_per_s, WANTED.get(name, ""))
         figures.add(f"{name}: log(), median", "us", result.log_p50_us, "under 5" if name == "single" else "")
         figures.add(f"{name}: server CPU, with reading back", "us/point", used_s / result.points * 1e6)
@@ -71,11 +69,6 @@ def measure_streams(figures: Figures, load: StreamsLoad) -> None:
         figures.add("narrow: made to queryable, p99", "ms", result.visible_p99_ms, "under 1,500")
         figures.add("narrow: frames made late, p99", "ms", result.late_p99_ms)
         figures.add("narrow: server memory, peak, with reading back", "MiB", peak_mib(server), "under 1,536")
-
-
-def _cpu_s(server: ServerProcess) -> float:
-    times = psutil.Process(server.process.pid).cpu_times()
-    return float(times.user + times.system)
 
 
 def main() -> None:

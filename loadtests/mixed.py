@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.beside import ingest_beside
-from loadtests.memory import peak_mib, resident_mib
 from loadtests.report import Report
+from loadtests.usage import peak_mib, resident_mib
 from thalweg.bench.ingest import LOADS, IngestLoad, IngestResult
 from thalweg.bench.numbers import quantile
 from thalweg.testing import ServerProcess, running_server

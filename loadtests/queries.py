@@ -32,9 +32,9 @@ from loadtests import query_data as data
 from loadtests.asking import Asking, timed_ms
 from loadtests.filling import PROJECT
 from loadtests.live_events import AT_MOST, live_ms
-from loadtests.memory import peak_mib, resident_mib
 from loadtests.recording import Recorder, Statement, ask_again
 from loadtests.report import Report, python_loop_ms
+from loadtests.usage import peak_mib, resident_mib
 from thalweg.testing import ServerProcess, running_server
 from thalweg_tracker.app import HttpThread
 from thalweg_tracker.engine.embedded import EmbeddedEngine

@@ -1,4 +1,4 @@
-"""How much memory a server's process holds, as the system counts it."""
+"""What a server's process takes: memory and CPU, as the system counts them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from thalweg.testing import ServerProcess
 
@@ -41,6 +43,12 @@ def resident_mib(server: ServerProcess) -> float:
 def peak_mib(server: ServerProcess) -> float:
     """The most that was resident since the server began."""
     return _status_mib(server, "VmHWM")
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has taken so far, in user code and in the system."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _status_mib(server: ServerProcess, key: str) -> float:
